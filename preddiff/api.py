@@ -1,0 +1,240 @@
+"""The Python interface: explain one input of any classifier."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+from torch import Tensor
+
+from preddiff.classifiers.linear import LinearClassifier
+from preddiff.engines import Engine, Expectations, linear
+from preddiff.engines.dense import Dense
+from preddiff.errors import InputError
+from preddiff.evidence import activation_difference, weight_of_evidence, weight_of_evidence_slope
+from preddiff.progress import progress as show
+from preddiff.relevance import relevance, standard_error
+from preddiff.samplers import Conditional, Sampler
+from preddiff.targets import Target
+from preddiff.windows import FloatArray, Surroundings, Windows
+
+Output = Literal["logits", "probabilities", "activations"]
+Classifier = torch.nn.Module | Callable[[NDArray[np.float32]], ArrayLike]
+
+# Windows per block: the draws of a block are in memory at once.
+_BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` found for one input and one target.
+
+    Attributes
+    ----------
+    relevance : float64 array (*space)
+        Mean evidence of the windows that contain each voxel: positive for the target, negative
+        against it; in bits for probabilities.
+    stderr : float64 array (*space)
+        Standard error of the relevance from the draws; 0 where it is exact.
+    evidence : float64 array (*windows.shape)
+    expectations : Expectations
+        The raw numbers: reference (1, 1), change, variance and mean (1, 1, *windows.shape).
+    windows : Windows
+    """
+
+    relevance: FloatArray
+    stderr: FloatArray
+    evidence: FloatArray
+    expectations: Expectations
+    windows: Windows
+
+
+def explain(
+    x: NDArray[np.floating],
+    classifier: Classifier | LinearClassifier,
+    sampler: Sampler,
+    *,
+    k: int,
+    target: int,
+    output: Output = "logits",
+    training_size: int | None = None,
+    samples: int = 10,
+    stride: int = 1,
+    seed: int = 0,
+    batch_size: int = 256,
+    progress: bool = True,
+) -> Explanation:
+    """Explain one input by prediction difference analysis (Algorithm 1 of the paper).
+
+    Parameters
+    ----------
+    x : array (channels, *space)
+        An image (C, H, W) or a volume (C, X, Y, Z).
+    classifier : torch module, callable or LinearClassifier
+        A module or callable takes a batch of inputs (n, channels, *space), as float32 tensor or
+        NumPy array, to one row of numbers per input. A `LinearClassifier` is explained exactly,
+        without draws.
+    sampler : Conditional, Marginal or Grey
+        What redraws the windows.
+    k : int
+        Side of a window, in voxels.
+    target : int
+        Column of the classifier's output that is explained.
+    output : {"logits", "probabilities", "activations"}
+        What the classifier puts out. Of logits the softmax is taken; of probabilities the weight
+        of evidence; anything else is explained by the activation difference.
+    training_size : int, optional
+        Number N of instances the classifier was trained on, for the Laplace correction; needed
+        for logits and probabilities, but known of a `LinearClassifier`.
+    samples : int
+        Number S of draws per window.
+    stride : int
+        Distance of neighbouring windows.
+    seed : int
+        Same seed, same draws.
+    batch_size : int
+        Inputs per forward pass.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    InputError
+        If the settings do not fit the input, or the classifier's output is not as described.
+
+    Examples
+    --------
+    >>> import numpy as np, preddiff
+    >>> images = np.random.default_rng(0).random((50, 1, 8, 8))
+    >>> gaussian = preddiff.PatchGaussian.fit(images, l=4, patches=2000)
+    >>> def brightness(batch):
+    ...     return np.stack([-batch.sum((1, 2, 3)), batch.sum((1, 2, 3))], axis=1) / 10
+    >>> found = preddiff.explain(
+    ...     images[0], brightness, preddiff.Conditional(gaussian), k=2, target=1,
+    ...     training_size=50, progress=False,
+    ... )
+    >>> found.relevance.shape
+    (8, 8)
+    """
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    if x.ndim not in (3, 4):
+        raise InputError(
+            f"input of shape {x.shape}: give (channels, height, width) or (channels, x, y, z)"
+        )
+    windows = Windows(x.shape[1:], k, stride)
+    if isinstance(sampler, Conditional):
+        Surroundings(windows, sampler.gaussian.l)
+        if sampler.gaussian.channels != len(x):
+            raise InputError(
+                f"the Gaussian was fitted on items of {sampler.gaussian.channels} channels, "
+                f"the input has {len(x)}"
+            )
+    if isinstance(classifier, LinearClassifier):
+        training_size = classifier.training_size
+        kind: Literal["probability", "logit"] = (
+            "logit" if output == "activations" else "probability"
+        )
+        targets = [Target(kind, classifier.classes[target])]
+        engine: Engine = linear.Exact(classifier, sampler, windows, targets)
+        classes, drawn = 2, None
+    else:
+        nodes = _Nodes(classifier, target, output)
+        classes, drawn = nodes.count(x), samples
+        engine = Dense(nodes, sampler, windows, samples, seed, batch_size)
+    if output != "activations" and training_size is None:
+        raise InputError(
+            "training_size is missing: the weight of evidence needs the number of training "
+            "instances for its Laplace correction"
+        )
+    found = _all_blocks(engine, x, windows, progress)
+    return _explanation(found, windows, output, training_size, classes, drawn)
+
+
+class _Nodes:
+    """The target's value for a batch of inputs, from any classifier."""
+
+    def __init__(self, classifier: Classifier, target: int, output: Output) -> None:
+        self.classifier = classifier
+        self.target = target
+        self.output = output
+
+    def __call__(self, x: Tensor) -> Tensor:
+        values = self._rows(x)
+        if self.output == "logits":
+            values = softmax(values, axis=1)
+        return torch.from_numpy(values[:, [self.target]])
+
+    def count(self, x: NDArray[np.float32]) -> int:
+        """Number of columns; checks the output of one input."""
+        columns = self._rows(torch.from_numpy(x[None])).shape[1]
+        if not 0 <= self.target < columns:
+            raise InputError(f"target {self.target}: the classifier puts out {columns} numbers")
+        return columns
+
+    def _rows(self, x: Tensor) -> FloatArray:
+        if isinstance(self.classifier, torch.nn.Module):
+            if self.classifier.training:
+                raise InputError("the network is in training mode: call its eval() first")
+            with torch.inference_mode():
+                values = self.classifier(x)
+            if not isinstance(values, Tensor):
+                raise InputError(
+                    f"the network returns a {type(values).__name__}: wrap it so that it returns "
+                    "one tensor"
+                )
+            found = values.double().numpy()
+        else:
+            found = np.asarray(self.classifier(x.numpy()), dtype=np.float64)
+        if found.ndim != 2 or len(found) != len(x):
+            raise InputError(
+                f"the classifier took {len(x)} inputs to an output of shape {found.shape}: "
+                "it must give one row of numbers for each input"
+            )
+        return found
+
+
+def _all_blocks(
+    engine: Engine, x: NDArray[np.float32], windows: Windows, progress: bool
+) -> Expectations:
+    shape = (1, 1, *windows.shape)
+    change, variance = np.empty(shape), np.empty(shape)
+    reference = np.empty((1, 1))
+    blocks = list(windows.blocks(_BLOCK))
+    total = sum(block.size for block in blocks)
+    with show(total=total, desc="explain", unit="window", disable=not progress) as bar:
+        for block in blocks:
+            found = engine.expectations(x[None], ["input"], block)
+            reference = found.reference
+            change[(..., *block.slices)] = found.change
+            variance[(..., *block.slices)] = found.variance
+            bar.update(block.size)
+    return Expectations(reference, change, variance)
+
+
+def _explanation(
+    found: Expectations,
+    windows: Windows,
+    output: Output,
+    training_size: int | None,
+    classes: int,
+    drawn: int | None,
+) -> Explanation:
+    reference, change = found.reference[0, 0], found.change[0, 0]
+    variance = found.variance[0, 0]
+    error = np.zeros_like(variance) if drawn is None else np.sqrt(variance / drawn)
+    if output == "activations":
+        evidence = activation_difference(change)
+    else:
+        assert training_size is not None
+        evidence = weight_of_evidence(reference, change, training_size, classes)
+        error *= np.abs(weight_of_evidence_slope(reference, change, training_size, classes))
+    return Explanation(
+        relevance(evidence, windows), standard_error(error, windows), evidence, found, windows
+    )

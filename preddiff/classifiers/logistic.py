@@ -1,0 +1,160 @@
+"""The L2 logistic-regression classifier: training and honest accuracy by cross-validation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import confusion_matrix, roc_auc_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+from preddiff.errors import InputError
+from preddiff.windows import FloatArray
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted logistic regression.
+
+    Attributes
+    ----------
+    weights : float64 array (p,)
+    intercept : float
+    C : float
+        Inverse strength of the penalty, as given or chosen.
+    """
+
+    weights: FloatArray
+    intercept: float
+    C: float
+
+
+def coordinates(x: NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
+    """Coordinates of rows in their own span: x = z @ basis.T with orthonormal columns in basis.
+
+    An L2-penalised linear model's weights lie in the span of its training rows, and an orthogonal
+    change of coordinates changes neither penalty nor logits. So n rows of p >> n voxels are
+    fitted in n dimensions, with the same solution.
+
+    Parameters
+    ----------
+    x : array (n, p)
+
+    Returns
+    -------
+    z : float64 array (n, min(n, p))
+    basis : float64 array (p, min(n, p))
+    """
+    basis, triangle = linalg.qr(np.asarray(x, dtype=np.float64).T, mode="economic")
+    return triangle.T, basis
+
+
+def fit(
+    x: NDArray[np.floating],
+    y: NDArray[np.bool_],
+    C: float | Sequence[float],  # noqa: N803 - scikit-learn's name
+    *,
+    inner_folds: int,
+    seed: int,
+) -> Fit:
+    """Fit an L2 logistic regression.
+
+    Parameters
+    ----------
+    x : array (n, p)
+    y : bool array (n,)
+        True for the second class.
+    C : float or sequence of float
+        Inverse strength of the penalty; from several the one with the best accuracy in
+        `inner_folds`-fold cross-validation is taken.
+    inner_folds, seed : int
+        Folds and shuffling of that cross-validation.
+
+    Returns
+    -------
+    Fit
+    """
+    z, basis = coordinates(x)
+    model, chosen = _fit(z, y, C, inner_folds, seed)
+    return Fit(basis @ model.coef_[0], float(model.intercept_[0]), chosen)
+
+
+def cross_validate(
+    x: NDArray[np.floating],
+    y: NDArray[np.bool_],
+    C: float | Sequence[float],  # noqa: N803 - scikit-learn's name
+    *,
+    folds: int,
+    inner_folds: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Stratified, shuffled cross-validation; C is chosen anew in each fold's training part.
+
+    Parameters
+    ----------
+    x, y, C, inner_folds, seed
+        As for `fit`.
+    folds : int
+
+    Returns
+    -------
+    dict
+        Accuracy per fold, their mean and standard deviation, ROC-AUC over all held-out
+        probabilities, the confusion table (rows: true, columns: predicted), the C of each fold,
+        and each row's fold and held-out probability.
+
+    Raises
+    ------
+    InputError
+        If a class has fewer members than folds.
+    """
+    smallest = min(np.count_nonzero(y), np.count_nonzero(~y))
+    if smallest < folds:
+        raise InputError(
+            f"{folds} folds need at least {folds} subjects of each class, the smaller class has "
+            f"{smallest}: set the classifier's folds to {smallest} or less"
+        )
+    z, _ = coordinates(x)
+    fold_of = np.empty(len(y), dtype=int)
+    probability = np.empty(len(y))
+    chosen = []
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    for fold, (train, test) in enumerate(splitter.split(z, y)):
+        model, c = _fit(z[train], y[train], C, inner_folds, seed)
+        fold_of[test] = fold
+        probability[test] = model.predict_proba(z[test])[:, 1]
+        chosen.append(c)
+    correct = (probability > 0.5) == y
+    accuracies = [float(correct[fold_of == fold].mean()) for fold in range(folds)]
+    return {
+        "folds": folds,
+        "accuracy_per_fold": accuracies,
+        "accuracy_mean": float(np.mean(accuracies)),
+        "accuracy_std": float(np.std(accuracies, ddof=1)),
+        "roc_auc": float(roc_auc_score(y, probability)),
+        "confusion": confusion_matrix(y, probability > 0.5).tolist(),
+        "C_per_fold": chosen,
+        "fold": fold_of.tolist(),
+        "probability": probability.tolist(),
+    }
+
+
+def _fit(
+    z: FloatArray,
+    y: NDArray[np.bool_],
+    C: float | Sequence[float],  # noqa: N803
+    inner_folds: int,
+    seed: int,
+) -> tuple[LogisticRegression, float]:
+    if isinstance(C, int | float):
+        return _model(C).fit(z, y), float(C)
+    splitter = StratifiedKFold(inner_folds, shuffle=True, random_state=seed)
+    search = GridSearchCV(_model(1.0), {"C": list(C)}, cv=splitter, scoring="accuracy").fit(z, y)
+    return search.best_estimator_, float(search.best_params_["C"])
+
+
+def _model(C: float) -> LogisticRegression:  # noqa: N803
+    return LogisticRegression(C=C, tol=1e-8, max_iter=10_000)

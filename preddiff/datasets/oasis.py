@@ -1,0 +1,154 @@
+"""The public OASIS cohort: tissue maps of demented subjects and controls of the same age."""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from nilearn.datasets import fetch_oasis_vbm, get_data_dirs  # type: ignore[import-untyped]
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+
+from preddiff.errors import InputError
+from preddiff.files import write_atomically
+
+Tissue = Literal["gm", "wm"]
+MAPS: dict[Tissue, str] = {"gm": "gray_matter_maps", "wm": "white_matter_maps"}
+
+log = logging.getLogger(__name__)
+
+
+def write_oasis(
+    folder: Path,
+    *,
+    subjects: int | None = None,
+    tissue: Tissue = "gm",
+    age_gap: int = 3,
+    data_dir: Path | None = None,
+) -> Path:
+    """Fetch the OASIS cohort and write its table of subjects, ``participants.tsv``.
+
+    The cohort is OASIS-1 (Marcus et al., Journal of Cognitive Neuroscience, 2007) as nilearn
+    distributes it: probability maps of a tissue, segmented, normalised with DARTEL, modulated,
+    resampled to 91 x 109 x 91 voxels of 2 mm; 403 subjects without nilearn's outliers. Its use
+    requires agreeing with the data usage agreement that comes with it.
+
+    Subjects with a clinical dementia rating (CDR) above 0 are `demented`. Each is paired with a
+    subject of CDR 0, the `control`; who finds no partner is left out, so that the groups are
+    equally large and of the same age. Subjects without a rating (the young ones) are left out.
+    See `match_ages` for the pairing.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the table goes. The maps stay where nilearn keeps them.
+    subjects : int, optional
+        Consider only the first so many subjects; all by default. The download is the same.
+    tissue : {"gm", "wm"}
+        Grey or white matter maps.
+    age_gap : int
+        Largest difference of age in a pair, in years.
+    data_dir : Path, optional
+        Where nilearn keeps downloads; its own default (``NILEARN_DATA``, ``~/nilearn_data``).
+
+    Returns
+    -------
+    Path
+        The table: participant_id, group, <tissue> (file, relative to the table if it is below
+        `folder`, else absolute), age (years), sex (F or M), cdr; sorted by participant_id.
+
+    Raises
+    ------
+    InputError
+        If the data can be neither found nor downloaded, or if a group is empty.
+    """
+    cohort = _fetch(subjects, tissue, data_dir)
+    matched = _matched(cohort, age_gap)
+    matched[tissue] = [_path_for_table(Path(file), folder) for file in matched[tissue]]
+    path = folder / "participants.tsv"
+    with write_atomically(path) as temporary:
+        matched.to_csv(temporary, sep="\t", index=False)
+    return path
+
+
+def match_ages(
+    patients: pd.Series, controls: pd.Series, age_gap: int
+) -> tuple[pd.Series, pd.Series]:
+    """Pair patients with controls of about their age, one to one.
+
+    As many pairs as `age_gap` allows; among all ways to make as many, one with the smallest sum
+    of differences (a linear assignment). The same series give the same pairs.
+
+    Parameters
+    ----------
+    patients, controls : series of ages in years
+    age_gap : int
+        Largest difference in a pair.
+
+    Returns
+    -------
+    patients, controls : series of ages
+        Those that have a partner; the i-th patient's is the i-th control.
+    """
+    gaps = np.abs(patients.to_numpy(float)[:, None] - controls.to_numpy(float)[None, :])
+    # One pair too far apart costs more than all others together: first many pairs, then close ones.
+    too_far = (age_gap + 1) * (min(gaps.shape) + 1)
+    rows, columns = linear_sum_assignment(np.where(gaps <= age_gap, gaps, too_far))
+    close = gaps[rows, columns] <= age_gap
+    return patients.iloc[rows[close]], controls.iloc[columns[close]]
+
+
+def _fetch(subjects: int | None, tissue: Tissue, data_dir: Path | None) -> pd.DataFrame:
+    """All subjects of nilearn's data set, with the columns of the cohort's table but group."""
+    try:
+        oasis = fetch_oasis_vbm(n_subjects=subjects, dartel_version=True, data_dir=data_dir)
+    except (OSError, ValueError) as error:
+        place = Path(get_data_dirs(data_dir)[0]).absolute()
+        raise InputError(
+            f"the OASIS cohort is not complete in {place / 'oasis1'} and could not be downloaded "
+            f"({error}). Run `preddiff fetch-oasis` where there is network, with a data_dir that "
+            f"this machine can read, or copy that machine's {place.name}/oasis1 here"
+        ) from error
+    files = oasis[MAPS[tissue]]
+    # By name, because nilearn leaves the covariates in the order of their own file.
+    maps = pd.DataFrame({"id": [Path(file).parent.name for file in files], tissue: files})
+    cohort = maps.merge(oasis["ext_vars"], on="id", validate="one_to_one")
+    cohort = cohort.rename(columns={"id": "participant_id", "mf": "sex"})
+    return cohort[["participant_id", tissue, "age", "sex", "cdr"]].sort_values("participant_id")
+
+
+def _matched(cohort: pd.DataFrame, age_gap: int) -> pd.DataFrame:
+    """The demented subjects and their controls, with their group."""
+    cohort = cohort.set_index("participant_id")
+    demented = cohort.loc[cohort["cdr"] > 0, "age"]
+    healthy = cohort.loc[cohort["cdr"] == 0, "age"]
+    for group, found in (("above 0", demented), ("of 0", healthy)):
+        if found.empty:
+            raise InputError(
+                f"OASIS: none of the {len(cohort)} subjects fetched has a clinical dementia "
+                f"rating {group}; raise `subjects` or leave it out"
+            )
+    patients, controls = match_ages(demented, healthy, age_gap)
+    if patients.empty:
+        raise InputError(
+            f"OASIS: no demented subject among the {len(cohort)} fetched has a control within "
+            f"{age_gap} years of age; raise `subjects` or leave it out"
+        )
+    log.info(
+        "OASIS: %d pairs out of %d demented subjects and %d controls; mean age %.1f and %.1f years",
+        len(patients), len(demented), len(healthy), patients.mean(), controls.mean(),
+    )  # fmt: skip
+    groups = pd.concat(
+        [
+            pd.Series("demented", index=patients.index),
+            pd.Series("control", index=controls.index),
+        ]
+    )
+    table = cohort.loc[groups.index.sort_values()]
+    table.insert(0, "group", groups)
+    return table.reset_index()
+
+
+def _path_for_table(file: Path, folder: Path) -> str:
+    file, folder = file.resolve(), folder.resolve()
+    return str(file.relative_to(folder) if file.is_relative_to(folder) else file)

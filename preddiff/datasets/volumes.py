@@ -1,0 +1,204 @@
+"""Cohorts of volumes: a table of subjects and NIfTI files on one grid, validated."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from preddiff.errors import InputError
+from preddiff.settings import Columns
+
+# Affines that differ by less than this (in mm) describe the same grid.
+_TOLERANCE = 1e-3
+_MISSING = ("", "n/a", "na", "nan")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A row of the cohort's table.
+
+    Attributes
+    ----------
+    name, group : str
+    file : Path
+    truth : Path or None
+        Mask of planted or known lesions.
+    training : bool
+        Whether classifier and Gaussians learn from the subject.
+    """
+
+    name: str
+    group: str
+    file: Path
+    truth: Path | None
+    training: bool
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume and where it lies.
+
+    Attributes
+    ----------
+    values : float32 array (x, y, z)
+    affine : float64 array (4, 4)
+        From voxels to millimetres.
+    """
+
+    values: NDArray[np.float32]
+    affine: NDArray[np.float64]
+
+
+def read_table(path: Path, columns: Columns) -> list[Subject]:
+    """Read a cohort's table, tab-separated (.tsv) or comma-separated (.csv).
+
+    Parameters
+    ----------
+    path : Path
+        Files in it are relative to its folder.
+    columns : Columns
+        Which columns to read, the two classes, and whether to balance training.
+
+    Returns
+    -------
+    list of Subject
+        In the order of the table.
+
+    Raises
+    ------
+    InputError
+        If the table or a column is missing, a subject is listed twice or has no name or file, a
+        group is unknown, or a class has no subject.
+    """
+    table = _read(path)
+    wanted = [columns.subject, columns.group, columns.file]
+    for column in [*wanted, *([columns.truth] if columns.truth else [])]:
+        if column not in table.columns:
+            raise InputError(
+                f"{path}: there is no column '{column}'; it has {', '.join(table.columns)}"
+            )
+    names = [value.strip() for value in table[columns.subject]]
+    groups = [value.strip() for value in table[columns.group]]
+    _check_names(path, names)
+    _check_groups(path, names, groups, columns.classes)
+    training = _training(groups, columns.classes, columns.balance)
+    truths = table[columns.truth] if columns.truth else [""] * len(names)
+    return [
+        Subject(name, group, _file(path, name, file), _optional(path, truth), chosen)
+        for name, group, file, truth, chosen in zip(
+            names, groups, table[columns.file], truths, training, strict=True
+        )
+    ]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    separator = "," if path.suffix == ".csv" else "\t"
+    try:
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such table of subjects") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as a table: {error}") from None
+    return table
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for row, name in enumerate(names, start=2):
+        if not name:
+            raise InputError(f"{path}, line {row}: the subject has no name")
+        if name in seen:
+            raise InputError(f"{path}, line {row}: subject '{name}' is listed twice")
+        seen.add(name)
+
+
+def _check_groups(
+    path: Path, names: Sequence[str], groups: Sequence[str], classes: tuple[str, str]
+) -> None:
+    for name, group in zip(names, groups, strict=True):
+        if group not in classes:
+            raise InputError(
+                f"{path}: subject '{name}' has group '{group}'; the classes are "
+                f"'{classes[0]}' and '{classes[1]}'"
+            )
+    for label in classes:
+        if label not in groups:
+            raise InputError(f"{path}: no subject has group '{label}'; both classes are needed")
+
+
+def _training(groups: Sequence[str], classes: tuple[str, str], balance: bool) -> list[bool]:
+    limit = min(groups.count(label) for label in classes) if balance else len(groups)
+    left = dict.fromkeys(classes, limit)
+    chosen = []
+    for group in groups:
+        chosen.append(left[group] > 0)
+        left[group] -= 1
+    return chosen
+
+
+def _file(table: Path, name: str, value: str) -> Path:
+    if value.strip().lower() in _MISSING:
+        raise InputError(f"{table}: subject '{name}' has no file")
+    return table.parent / value.strip()
+
+
+def _optional(table: Path, value: str) -> Path | None:
+    return None if value.strip().lower() in _MISSING else table.parent / value.strip()
+
+
+def read_volume(path: Path, subject: str) -> Volume:
+    """Read a NIfTI volume.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, truncated or no NIfTI image, is not three-dimensional, or has
+        values that are not finite; the message names file and subject.
+    """
+    try:
+        image = nib.load(path)  # type: ignore[attr-defined]
+        values = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+    except FileNotFoundError:
+        raise InputError(f"subject '{subject}': {path}: no such file") from None
+    except (ImageFileError, OSError, EOFError, zlib.error, ValueError) as error:
+        raise InputError(
+            f"subject '{subject}': {path}: not readable as NIfTI, or truncated ({error})"
+        ) from None
+    if values.ndim == 4 and values.shape[3] == 1:
+        values = values[..., 0]
+    if values.ndim != 3:
+        raise InputError(
+            f"subject '{subject}': {path} has {values.ndim} dimensions; volumes have three"
+        )
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"subject '{subject}': {path} holds {(~np.isfinite(values)).sum()} values that are "
+            "NaN or infinite; replace them, for example by 0 outside the brain"
+        )
+    return Volume(values, np.asarray(image.affine, dtype=np.float64))
+
+
+def require_same_grid(first: Volume, other: Volume, path: Path, subject: str) -> None:
+    """Refuse a volume that lies on another grid than the first.
+
+    Raises
+    ------
+    InputError
+        Naming file and subject.
+    """
+    if other.values.shape != first.values.shape:
+        raise InputError(
+            f"subject '{subject}': {path} has shape {other.values.shape}, the first subject's "
+            f"volume {first.values.shape}: resample all volumes to one grid"
+        )
+    if not np.allclose(other.affine, first.affine, atol=_TOLERANCE):
+        raise InputError(
+            f"subject '{subject}': {path} has another affine than the first subject's volume, so "
+            "its voxels lie elsewhere: resample all volumes to one grid"
+        )

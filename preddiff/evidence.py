@@ -1,0 +1,74 @@
+"""Evidence of a window: weight of evidence for probabilities, activation difference otherwise."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+def laplace_correction(p: ArrayLike, training_size: float, classes: int) -> FloatArray:
+    """Keep probabilities away from 0 and 1, as in section 3 of the paper.
+
+    Parameters
+    ----------
+    p : array_like
+        Probabilities.
+    training_size : float
+        Number N of training instances.
+    classes : int
+        Number K of classes.
+
+    Returns
+    -------
+    float64 array
+        (p N + 1) / (N + K).
+    """
+    return (np.asarray(p, dtype=np.float64) * training_size + 1) / (training_size + classes)
+
+
+def log2_odds(p: ArrayLike) -> FloatArray:
+    """Logarithm to base 2 of the odds p / (1 - p), in bits."""
+    p = np.asarray(p, dtype=np.float64)
+    return np.log2(p) - np.log2(1 - p)
+
+
+def weight_of_evidence(
+    reference: ArrayLike, change: ArrayLike, training_size: float, classes: int
+) -> FloatArray:
+    """Weight of evidence of windows for a class (eq. 4 of the paper), in bits.
+
+    It is log2 odds(p) - log2 odds(E[p]) after Laplace correction of both, written in terms of
+    the change E[p] - p: where a window hardly matters, the difference of two nearly equal
+    log-odds would be lost in rounding.
+
+    Parameters
+    ----------
+    reference : array_like
+        Probability p of the class for the intact input.
+    change : array_like
+        E[p] - p, the expected change when the window is redrawn; broadcasts with `reference`.
+    training_size, classes : float, int
+        N and K of the Laplace correction.
+
+    Returns
+    -------
+    float64 array
+        Positive where the window speaks for the class.
+    """
+    p = laplace_correction(reference, training_size, classes)
+    step = np.asarray(change, dtype=np.float64) * training_size / (training_size + classes)
+    return (np.log1p(-step / (1 - p)) - np.log1p(step / p)) / np.log(2)
+
+
+def weight_of_evidence_slope(
+    reference: ArrayLike, change: ArrayLike, training_size: float, classes: int
+) -> FloatArray:
+    """Derivative of the weight of evidence with respect to E[p], in bits; never positive."""
+    scale = training_size / (training_size + classes)
+    q = laplace_correction(np.asarray(reference) + np.asarray(change), training_size, classes)
+    return -scale / (q * (1 - q) * np.log(2))
+
+
+def activation_difference(change: ArrayLike) -> FloatArray:
+    """Activation difference z - E[z] (eq. 6 of the paper) from the change E[z] - z."""
+    return -np.asarray(change, dtype=np.float64)

@@ -1,0 +1,154 @@
+"""How well maps of relevance find sites that are known: planted or annotated voxels."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import wilcoxon  # type: ignore[import-untyped]
+from sklearn.metrics import (  # type: ignore[import-untyped]
+    average_precision_score,
+    roc_auc_score,
+)
+
+from preddiff.errors import InputError
+
+MEASURES = ("roc_auc", "average_precision")
+
+
+def localisation(
+    scores: NDArray[np.floating[Any]], truth: NDArray[np.bool_], within: NDArray[np.bool_]
+) -> pd.DataFrame:
+    """How well the scores of each item tell its true voxels from the others.
+
+    Parameters
+    ----------
+    scores : float array (items, *space)
+        The higher, the more surely a true voxel. Pass absolute values, or the negative part,
+        where that is the question.
+    truth : bool array (items, *space)
+        The voxels that should be found.
+    within : bool array (*space)
+        The voxels that count, for example the brain.
+
+    Returns
+    -------
+    DataFrame, one row per item; the index, `item`, counts from 0
+        roc_auc : area under the receiver operating characteristic (chance: 0.5), ties count half.
+        average_precision : mean precision over the recall gained (chance: `prevalence`).
+        prevalence : share of true voxels within.
+        Both measures are NaN for items where no voxel is true, or all are.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit, `within` is empty, or a score within is NaN or infinite.
+    """
+    _check(scores, truth, within)
+    rows = [
+        _item(item_scores[within], item_truth[within])
+        for item_scores, item_truth in zip(scores, truth, strict=True)
+    ]
+    index = pd.RangeIndex(len(rows), name="item")
+    return pd.DataFrame(rows, columns=[*MEASURES, "prevalence"], index=index, dtype=np.float64)
+
+
+def compare_localisation(table: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Summarise the localisation of several maps and compare each with a reference map.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns map, item, roc_auc, average_precision, prevalence: one row per map and item, as
+        ``pd.concat({name: localisation(...)}, names=["map"]).reset_index()`` makes it.
+    reference : str
+        Name of the map that the others are compared with.
+
+    Returns
+    -------
+    DataFrame, one row per map and measure
+        map, measure : in the table's order of maps; roc_auc, then average_precision.
+        n : number of items where the measure is defined (not NaN).
+        mean, standard_deviation : over those items (n - 1 in the denominator).
+        chance : what random scores would have: 0.5, or the mean prevalence of those items.
+        pairs : number of items where both this map's measure and the reference's are defined.
+        share_better : share of the pairs where this map is strictly better than the reference.
+        p_value : two-sided Wilcoxon signed-rank test of the pairs, not corrected for the number
+            of maps; 1 if all pairs are equal. share_better and p_value are NaN for the reference
+            itself, and where there are no pairs.
+
+    Raises
+    ------
+    InputError
+        If the reference is not in the table, or a map has an item twice.
+    """
+    maps = list(table["map"].unique())
+    if reference not in maps:
+        raise InputError(
+            f"no map '{reference}' to compare with; choose one of {', '.join(map(str, maps))}"
+        )
+    twice = table[table.duplicated(["map", "item"])]
+    if not twice.empty:
+        raise InputError(f"map '{twice['map'].iloc[0]}' has item {twice['item'].iloc[0]} twice")
+    rows = []
+    for name in maps:
+        for measure in MEASURES:
+            rows.append({"map": name, "measure": measure, **_summary(table, name, measure)})
+            rows[-1].update(_paired(table, name, reference, measure))
+    return pd.DataFrame(rows)
+
+
+def _check(
+    scores: NDArray[np.floating[Any]], truth: NDArray[np.bool_], within: NDArray[np.bool_]
+) -> None:
+    if scores.shape != truth.shape or scores.shape[1:] != within.shape:
+        raise InputError(
+            f"scores {scores.shape} and truth {truth.shape} must have the same shape, (items, "
+            f"*space), and within {within.shape} the shape of space"
+        )
+    if truth.dtype != np.bool_ or within.dtype != np.bool_:
+        raise InputError(f"truth ({truth.dtype}) and within ({within.dtype}) must be boolean")
+    if not within.any():
+        raise InputError("there is no voxel within: give a mask that holds at least one")
+    missing = ~np.isfinite(scores[:, within])
+    if missing.any():
+        item = int(np.argmax(missing.any(axis=1)))
+        raise InputError(
+            f"item {item}: {missing[item].sum()} of {within.sum()} scores within are NaN or "
+            "infinite. The map is not complete: finish the explanation, or exclude voxels that "
+            "no window covers from the mask"
+        )
+
+
+def _item(scores: NDArray[np.floating[Any]], truth: NDArray[np.bool_]) -> tuple[float, ...]:
+    prevalence = float(truth.mean())
+    if not truth.any() or truth.all():
+        return np.nan, np.nan, prevalence
+    return (
+        float(roc_auc_score(truth, scores)),
+        float(average_precision_score(truth, scores)),
+        prevalence,
+    )
+
+
+def _summary(table: pd.DataFrame, name: str, measure: str) -> dict[str, float]:
+    defined = table[(table["map"] == name) & table[measure].notna()]
+    return {
+        "n": len(defined),
+        "mean": defined[measure].mean(),
+        "standard_deviation": defined[measure].std(),
+        "chance": 0.5 if measure == "roc_auc" else defined["prevalence"].mean(),
+    }
+
+
+def _paired(table: pd.DataFrame, name: str, reference: str, measure: str) -> dict[str, float]:
+    values = table.set_index("item").groupby("map")[measure]
+    differences = (values.get_group(name) - values.get_group(reference)).dropna()
+    result = {"pairs": len(differences), "share_better": np.nan, "p_value": np.nan}
+    if name == reference or differences.empty:
+        return result
+    result["share_better"] = float((differences > 0).mean())
+    # The test drops equal pairs; with none left, some versions of SciPy warn and others give NaN.
+    different = bool((differences != 0).any())
+    result["p_value"] = float(wilcoxon(differences).pvalue) if different else 1.0
+    return result

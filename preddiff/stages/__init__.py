@@ -1,0 +1,1 @@
+"""Stages of a study, one module each: what a subcommand and a rule of the workflow run."""

@@ -1,0 +1,83 @@
+"""Stage prepare: a cohort's table and NIfTI files become a data store."""
+
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from preddiff.datasets.volumes import (
+    Subject,
+    Volume,
+    read_table,
+    read_volume,
+    require_same_grid,
+)
+from preddiff.files import replace_folder
+from preddiff.progress import progress
+from preddiff.provenance import digest_arrays, digest_file
+from preddiff.settings import Columns
+from preddiff.stores import AXES, Variable, array, create
+
+
+def prepare(table: Path, columns: Columns, out: Path) -> None:
+    """Validate a cohort and write it as a Zarr store.
+
+    The store holds `intensity` (item, x, y, z), one chunk per item; `truth` likewise, if the table
+    has masks; each item's `group`, `training` and `digest` of values; and the affine.
+
+    Parameters
+    ----------
+    table : Path
+        As `preddiff.datasets.volumes.read_table` reads it.
+    columns : Columns
+    out : Path
+        Store to write, which appears when complete.
+
+    Raises
+    ------
+    InputError
+        If the table or a volume cannot be used.
+    """
+    subjects = read_table(table, columns)
+    first = read_volume(subjects[0].file, subjects[0].name)
+    with replace_folder(out) as folder:
+        _create(folder, table, columns, subjects, first)
+        group = zarr.open_group(folder, mode="r+", use_consolidated=False)
+        for number, subject in enumerate(progress(subjects, desc="prepare", unit="subject")):
+            volume = read_volume(subject.file, subject.name)
+            require_same_grid(first, volume, subject.file, subject.name)
+            array(group, "intensity")[number] = volume.values
+            array(group, "digest")[number] = digest_arrays(volume.values)
+            if subject.truth is not None:
+                mask = read_volume(subject.truth, subject.name)
+                require_same_grid(first, mask, subject.truth, subject.name)
+                array(group, "truth")[number] = (mask.values > 0).astype("u1")
+
+
+def _create(
+    folder: Path, table: Path, columns: Columns, subjects: list[Subject], first: Volume
+) -> None:
+    shape = first.values.shape
+    per_voxel = {
+        "dimensions": ("item", *AXES),
+        "shape": (len(subjects), *shape),
+        "chunks": (1, *shape),
+    }
+    variables = {"intensity": Variable(**per_voxel, attributes={"long_name": columns.file})}
+    if columns.truth is not None:
+        name = "1 where the item has a known lesion"
+        variables["truth"] = Variable(**per_voxel, attributes={"long_name": name}, dtype="uint8")
+    coordinates = {
+        "item": ("item", np.array([s.name for s in subjects])),
+        "group": ("item", np.array([s.group for s in subjects])),
+        "training": ("item", np.array([s.training for s in subjects])),
+        "digest": ("item", np.array([""] * len(subjects))),
+        **{axis: (axis, np.arange(n)) for axis, n in zip(AXES, shape, strict=True)},
+    }
+    create(
+        folder,
+        variables,
+        coordinates,
+        {"columns": columns.model_dump(mode="json"), "table": digest_file(table)},
+        {"classes": list(columns.classes), "affine": first.affine.tolist()},
+    )

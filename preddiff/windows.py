@@ -1,0 +1,272 @@
+"""Where windows, surroundings and blocks lie, in any number of dimensions."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preddiff.errors import InputError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A box of neighbouring windows: the unit of work that is stored and resumed.
+
+    Attributes
+    ----------
+    number : int
+        Position among the blocks of an item, in C order.
+    slices : tuple of slice
+        The box in the grid of windows, one slice per axis.
+    """
+
+    number: int
+    slices: tuple[slice, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Windows along each axis."""
+        return tuple(part.stop - part.start for part in self.slices)
+
+    @property
+    def size(self) -> int:
+        """Windows in the block."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """All windows (inner patches) of side `k` of an input.
+
+    Along each axis they start at 0, `stride`, 2 `stride`, ...; where these do not end flush with
+    the input, one more window does, so that every voxel lies in at least one window.
+
+    Parameters
+    ----------
+    space : tuple of int
+        Voxels of the input along each spatial axis (channels are not an axis: a window spans all).
+    k : int
+        Side of a window, in voxels.
+    stride : int
+        Distance of neighbouring windows, in voxels; 1 in the paper.
+
+    Raises
+    ------
+    InputError
+        If a window does not fit into the input, or windows would leave gaps (`stride` > `k`).
+    """
+
+    space: tuple[int, ...]
+    k: int
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse windows that do not fit."""
+        if self.k < 1 or self.k > min(self.space):
+            raise InputError(
+                f"window side k = {self.k} does not fit into an input of {_by(self.space)} voxels: "
+                f"choose k between 1 and {min(self.space)}"
+            )
+        if not 1 <= self.stride <= self.k:
+            raise InputError(
+                f"stride = {self.stride} with windows of side k = {self.k}: "
+                f"choose a stride between 1 and {self.k}, so that no voxel is left out"
+            )
+
+    @cached_property
+    def starts(self) -> tuple[IntArray, ...]:
+        """First voxel of the windows along each axis, ascending."""
+        return tuple(self._starts(length) for length in self.space)
+
+    def _starts(self, length: int) -> IntArray:
+        last = length - self.k
+        starts = np.arange(0, last + 1, self.stride, dtype=np.int64)
+        return starts if starts[-1] == last else np.append(starts, last)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Windows along each axis: the grid of windows."""
+        return tuple(len(starts) for starts in self.starts)
+
+    @cached_property
+    def counts(self) -> FloatArray:
+        """Number of windows that contain each voxel, shape `space`."""
+        return self.sum_over_windows(np.ones(self.shape))
+
+    def sum_over_windows(self, values: NDArray[np.floating]) -> FloatArray:
+        """Add to every voxel the values of the windows that contain it.
+
+        Parameters
+        ----------
+        values : array (..., *shape)
+            One number per window.
+
+        Returns
+        -------
+        float64 array (..., *space)
+        """
+        return self._along_axes(np.asarray(values, dtype=np.float64), self._spread)
+
+    def sum_in_windows(self, values: NDArray[np.floating]) -> FloatArray:
+        """Sum of the voxels in every window: the transpose of `sum_over_windows`.
+
+        Parameters
+        ----------
+        values : array (..., *space)
+            One number per voxel.
+
+        Returns
+        -------
+        float64 array (..., *shape)
+        """
+        return self._along_axes(np.asarray(values, dtype=np.float64), self._collect)
+
+    def _along_axes(
+        self, values: FloatArray, step: Callable[[FloatArray, int], FloatArray]
+    ) -> FloatArray:
+        dimensions = len(self.space)
+        for axis in range(dimensions):
+            moved = np.moveaxis(values, axis - dimensions, 0)
+            values = np.moveaxis(step(moved, axis), 0, axis - dimensions)
+        return values
+
+    def _spread(self, values: FloatArray, axis: int) -> FloatArray:
+        out = np.zeros((self.space[axis], *values.shape[1:]))
+        for offset in range(self.k):
+            out[self.starts[axis] + offset] += values
+        return out
+
+    def _collect(self, values: FloatArray, axis: int) -> FloatArray:
+        return np.sum([values[self.starts[axis] + offset] for offset in range(self.k)], axis=0)
+
+    def index(self, block: Block) -> IntArray:
+        """Grid indices of the windows of a block, in C order, shape (n, dimensions)."""
+        axes = [np.arange(part.start, part.stop) for part in block.slices]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+
+    def first_voxels(self, block: Block) -> IntArray:
+        """First voxels of the windows of a block, in C order, shape (n, dimensions)."""
+        index = self.index(block)
+        return np.stack([s[i] for s, i in zip(self.starts, index.T, strict=True)], axis=1)
+
+    @property
+    def everything(self) -> Block:
+        """All windows as one block."""
+        return Block(0, tuple(slice(0, n) for n in self.shape))
+
+    def block_shape(self, size: int) -> tuple[int, ...]:
+        """Shape of the blocks of at most `size` windows: whole rows, then whole planes, ..."""
+        shape: list[int] = []
+        for n in reversed(self.shape):
+            shape.insert(0, min(n, max(1, size // prod(shape))))
+        return tuple(shape)
+
+    def blocks(self, size: int) -> Iterator[Block]:
+        """Cut the grid of windows into blocks of at most `size` windows, in C order."""
+        step = self.block_shape(size)
+        corners = np.ndindex(*(-(-n // s) for n, s in zip(self.shape, step, strict=True)))
+        for number, corner in enumerate(corners):
+            yield Block(
+                number,
+                tuple(
+                    slice(c * s, min((c + 1) * s, n))
+                    for c, s, n in zip(corner, step, self.shape, strict=True)
+                ),
+            )
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The surroundings (outer patches, side `l`) of windows, shifted to stay inside the input.
+
+    Parameters
+    ----------
+    windows : Windows
+    l : int
+        Side of the outer patch that holds a window at its centre, so `l - k` is even; at the
+        borders of the input the window lies off the centre.
+
+    Raises
+    ------
+    InputError
+        If the outer patch cannot hold the window at its centre, or does not fit into the input.
+    """
+
+    windows: Windows
+    l: int  # noqa: E741 - the paper's name
+
+    def __post_init__(self) -> None:
+        """Refuse surroundings that do not fit."""
+        k, l, space = self.windows.k, self.l, self.windows.space  # noqa: E741
+        if l < k:
+            raise InputError(f"l = {l} is smaller than k = {k}: the surroundings hold the window")
+        if (l - k) % 2:
+            raise InputError(
+                f"l - k = {l - k} is odd, so a window of side k = {k} has no place at the centre of "
+                f"surroundings of side l = {l}: choose l = {l - 1} or l = {l + 1}"
+            )
+        if l > min(space):
+            raise InputError(
+                f"surroundings of side l = {l} do not fit into an input of {_by(space)} voxels: "
+                f"choose l up to {min(space)}"
+            )
+
+    @cached_property
+    def starts(self) -> tuple[IntArray, ...]:
+        """First voxel of the surroundings of the windows along each axis."""
+        margin = (self.l - self.windows.k) // 2
+        return tuple(
+            np.clip(starts - margin, 0, length - self.l)
+            for starts, length in zip(self.windows.starts, self.windows.space, strict=True)
+        )
+
+    def first_voxels(self, block: Block) -> IntArray:
+        """First voxels of the surroundings of a block's windows, shape (n, dimensions)."""
+        index = self.windows.index(block)
+        return np.stack([s[i] for s, i in zip(self.starts, index.T, strict=True)], axis=1)
+
+    def positions(self, block: Block) -> IntArray:
+        """Where in their surroundings a block's windows start, shape (n, dimensions)."""
+        return self.windows.first_voxels(block) - self.first_voxels(block)
+
+
+def offsets(side: int, space: tuple[int, ...], channels: int = 1) -> IntArray:
+    """Offsets, in a flattened input (channels, *space), from a patch's first voxel to its voxels.
+
+    Parameters
+    ----------
+    side : int
+        Side of the patch.
+    space : tuple of int
+        Spatial shape of the input.
+    channels : int
+        Channels of the input; a patch spans all.
+
+    Returns
+    -------
+    int64 array (channels * side**d,), in C order of (channel, *patch).
+    """
+    box = np.indices((channels,) + (side,) * len(space)).reshape(len(space) + 1, -1)
+    return np.ravel_multi_index(tuple(box), (channels, *space)).astype(np.int64)
+
+
+def inside(k: int, l: int, position: tuple[int, ...], channels: int = 1) -> NDArray[np.bool_]:  # noqa: E741
+    """Mark the window in its surroundings.
+
+    Returns
+    -------
+    bool array (channels * l**d,), true for the window's voxels, in C order of (channel, *patch).
+    """
+    mask = np.zeros((channels,) + (l,) * len(position), dtype=bool)
+    mask[(slice(None), *(slice(p, p + k) for p in position))] = True
+    return mask.reshape(-1)
+
+
+def _by(space: tuple[int, ...]) -> str:
+    return " x ".join(str(length) for length in space)
