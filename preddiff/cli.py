@@ -9,7 +9,7 @@ from preddiff.errors import InputError
 from preddiff.options import add_options, read_options
 from preddiff.settings import (
     Columns,
-    Figure,
+    FigureSettings,
     GaussianSettings,
     Logistic,
     Oasis,
@@ -79,7 +79,7 @@ def _relevance(a: argparse.Namespace) -> None:
 
 
 def _nifti(a: argparse.Namespace) -> None:
-    from preddiff.stages.relevance import write_niftis
+    from preddiff.stages.nifti import write_niftis
 
     write_niftis(a.store, a.data, a.out)
 
@@ -93,7 +93,7 @@ def _localise(a: argparse.Namespace) -> None:
 def _figure(a: argparse.Namespace) -> None:
     from preddiff.stages.figures import draw
 
-    draw(a.stores, a.classifier, a.data, read_options(a, Figure), a.out)
+    draw(a.stores, a.classifier, a.data, read_options(a, FigureSettings), a.out)
 
 
 def _info(a: argparse.Namespace) -> None:
@@ -195,7 +195,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("stores", type=Path, nargs="+", help="relevance stores")
     option(p, "--classifier", "folder of the classifier")
     option(p, "--data", "data store")
-    add_options(p, Figure)
+    add_options(p, FigureSettings)
     option(p, "--out", "picture to write (.png; a .pdf is written beside it)")
 
     p = stage("info", _info, "print what a store holds, how much is done, and its provenance")

@@ -157,7 +157,7 @@ def _cholesky(covariance: FloatArray) -> FloatArray:
 class Gaussian(Protocol):
     """What samplers and the linear engine ask of a patch Gaussian, global or by location."""
 
-    l: int  # noqa: E741
+    l: int
     channels: int
 
     def cells(self, starts: IntArray) -> IntArray:
@@ -190,7 +190,7 @@ class PatchGaussian:
 
     mean: FloatArray
     covariance: FloatArray
-    l: int  # noqa: E741
+    l: int
     channels: int
     patches: int
     shrinkage: float
@@ -199,7 +199,7 @@ class PatchGaussian:
     def from_moments(
         cls,
         moments: Moments,
-        l: int,  # noqa: E741
+        l: int,
         channels: int = 1,
         shrinkage: float | None = None,
     ) -> "PatchGaussian":
@@ -226,7 +226,7 @@ class PatchGaussian:
     def fit(
         cls,
         items: NDArray[np.floating],
-        l: int,  # noqa: E741
+        l: int,
         *,
         patches: int = 100_000,
         shrinkage: float | None = None,
@@ -285,7 +285,7 @@ def merge_all(moments: Iterable[Moments]) -> Moments:
 
 def draw_patches(
     item: NDArray[np.floating],
-    l: int,  # noqa: E741
+    l: int,
     count: int,
     generator: np.random.Generator,
 ) -> FloatArray:
@@ -311,7 +311,7 @@ def draw_patches(
     return patches_at(item, l, starts)
 
 
-def patches_at(item: NDArray[np.floating], l: int, starts: IntArray) -> FloatArray:  # noqa: E741
+def patches_at(item: NDArray[np.floating], l: int, starts: IntArray) -> FloatArray:
     """Patches of side `l` of an item (channels, *space) that start at `starts` (n, d).
 
     Returns
@@ -374,7 +374,7 @@ class LocatedPatchGaussian:
 
     grid: Grid
     fitted: Mapping[int, tuple[FloatArray, FloatArray]]
-    l: int  # noqa: E741
+    l: int
     channels: int
     corner: tuple[int, ...]
 

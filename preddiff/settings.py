@@ -24,6 +24,9 @@ Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+Model = TypeVar("Model", bound="Settings")
+
+
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused by name, with the nearest valid one."""
 
@@ -37,6 +40,10 @@ class Settings(BaseModel):
                 if key not in cls.model_fields:
                     raise ValueError(_unknown(str(key), list(cls.model_fields)))
         return data
+
+    def part(self, model: type[Model]) -> Model:
+        """Return the settings of a base of this model: what one stage depends on."""
+        return model(**{key: getattr(self, key) for key in model.model_fields})
 
 
 def _unknown(key: str, valid: list[str]) -> str:
@@ -104,16 +111,11 @@ class Dataset(Columns):
             raise ValueError("give exactly one of table, phantom and oasis")
         return self
 
-    @property
-    def columns(self) -> Columns:
-        """The part that reading the table depends on."""
-        return Columns(**{key: getattr(self, key) for key in Columns.model_fields})
-
 
 class Slab(Settings):
     """The part of the volumes that the classifier sees: consecutive slices along one axis."""
 
-    axis: Literal[0, 1, 2] = Field(0, description="axis of the slices")
+    axis: Annotated[int, Field(ge=0, le=2)] = Field(0, description="axis of the slices")
     slices: tuple[int, int] = Field((29, 40), description="first and last slice, from 0, inclusive")
 
     @field_validator("slices")
@@ -175,17 +177,12 @@ class Sampler(GaussianSettings):
         None, description="constant of the grey sampler; the training items' mean if null"
     )
 
-    @property
-    def gaussian(self) -> GaussianSettings:
-        """The part that fitting the Gaussian depends on."""
-        return GaussianSettings(**{k: getattr(self, k) for k in GaussianSettings.model_fields})
-
 
 class WindowSettings(Settings):
     """Windows, estimator and targets of an explanation (`preddiff open`)."""
 
     k: Positive = Field(3, description="side of a window, in voxels")
-    l: Positive | None = Field(  # noqa: E741
+    l: Positive | None = Field(
         7, description="side of the surroundings, in voxels; read by conditional samplers"
     )
     stride: Positive = Field(1, description="distance of neighbouring windows, in voxels")
@@ -226,29 +223,12 @@ class Explanation(WindowSettings):
     )
     nifti: bool = Field(False, description="write one NIfTI of the relevance for each subject")
 
-    @property
-    def windows(self) -> WindowSettings:
-        """The part that the expectations depend on."""
-        return WindowSettings(**{k: getattr(self, k) for k in WindowSettings.model_fields})
 
-
-class Look(Settings):
-    """How a figure looks."""
-
-    threshold: Share = Field(
-        0.15, description="share of the absolute maximum above which voxels are shown"
-    )
-    colormap: str = Field("RdBu_r", description="Matplotlib colour map; red for, blue against")
-
-
-class Figure(Look):
-    """A figure after the paper's."""
+class FigureSettings(Settings):
+    """What a figure shows, and how (`preddiff figure`)."""
 
     kind: Literal["weights", "subjects", "slices", "patch-sizes"] = Field(
         description="weights (figure 9), subjects (10), slices (11) or patch-sizes (12)"
-    )
-    explanations: list[Name] = Field(
-        description="explanations to show: one, or several for patch-sizes", min_length=1
     )
     item: str | None = Field(
         None,
@@ -257,6 +237,20 @@ class Figure(Look):
     )
     slices: list[int] = Field([29, 40], description="slices to show, along the classifier's axis")
     per_class: Positive = Field(4, description="subjects of each class in a subjects figure")
+    threshold: Share = Field(
+        0.15,
+        description="share of the absolute maximum above which voxels are shown; "
+        "at most 0.1 for windows of k = 2",
+    )
+    colormap: str = Field("RdBu_r", description="Matplotlib colour map; red for, blue against")
+
+
+class Figure(FigureSettings):
+    """A figure after the paper's."""
+
+    explanations: list[Name] = Field(
+        description="explanations to show: one, or several for patch-sizes", min_length=1
+    )
 
 
 class Study(Settings):
@@ -306,9 +300,6 @@ class Study(Settings):
 def _known(where: str, name: str, among: dict[str, Any]) -> None:
     if name not in among:
         raise ValueError(f"{where}: {_unknown(name, list(among)).replace('key', 'name', 1)}")
-
-
-Model = TypeVar("Model", bound=Settings)
 
 
 def load(path: Path) -> Study:

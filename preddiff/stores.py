@@ -17,7 +17,7 @@ from zarr.codecs import ZstdCodec
 
 from preddiff.engines import Expectations
 from preddiff.errors import InputError
-from preddiff.provenance import differences, version
+from preddiff.provenance import version
 from preddiff.windows import Block, Windows
 
 PROVENANCE = "provenance"
@@ -67,7 +67,8 @@ def create(
     variables : mapping of str to Variable
     coordinates : mapping of str to (dimension, values)
     provenance : mapping
-        What the store's content depends on; the package's version is added.
+        What the store's content depends on. The package's version is noted beside it: another
+        version with the same code goes on with a store.
     attributes : mapping, optional
         Further attributes of the store.
     """
@@ -84,7 +85,8 @@ def create(
         coords={name: (dim, _portable(values)) for name, (dim, values) in coordinates.items()},
         attrs={
             **(attributes or {}),
-            PROVENANCE: {**provenance, "preddiff": version()},
+            PROVENANCE: dict(provenance),
+            "preddiff": version(),
         },
     )
     encoding = {
@@ -261,20 +263,3 @@ class ExpectationStore:
             )
         names = ("reference", "change", "variance", "mean")
         return {name: np.asarray(array(self.group, name)[item]) for name in names}
-
-
-def require_provenance(path: Path, wanted: Mapping[str, Any]) -> None:
-    """Refuse a store that other settings made.
-
-    Raises
-    ------
-    InputError
-        Naming every difference.
-    """
-    found = provenance_of(path)
-    changed = differences(found, {**wanted, "preddiff": version()})
-    if changed:
-        raise InputError(
-            f"{path} was made by other settings ({'; '.join(changed)}): "
-            "open it anew with preddiff open, or give another path"
-        )

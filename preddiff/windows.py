@@ -199,11 +199,11 @@ class Surroundings:
     """
 
     windows: Windows
-    l: int  # noqa: E741 - the paper's name
+    l: int
 
     def __post_init__(self) -> None:
         """Refuse surroundings that do not fit."""
-        k, l, space = self.windows.k, self.l, self.windows.space  # noqa: E741
+        k, l, space = self.windows.k, self.l, self.windows.space
         if l < k:
             raise InputError(f"l = {l} is smaller than k = {k}: the surroundings hold the window")
         if (l - k) % 2:
@@ -256,7 +256,7 @@ def offsets(side: int, space: tuple[int, ...], channels: int = 1) -> IntArray:
     return np.ravel_multi_index(tuple(box), (channels, *space)).astype(np.int64)
 
 
-def inside(k: int, l: int, position: tuple[int, ...], channels: int = 1) -> NDArray[np.bool_]:  # noqa: E741
+def inside(k: int, l: int, position: tuple[int, ...], channels: int = 1) -> NDArray[np.bool_]:
     """Mark the window in its surroundings.
 
     Returns

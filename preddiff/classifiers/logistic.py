@@ -55,7 +55,7 @@ def coordinates(x: NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
 def fit(
     x: NDArray[np.floating],
     y: NDArray[np.bool_],
-    C: float | Sequence[float],  # noqa: N803 - scikit-learn's name
+    C: float | Sequence[float],
     *,
     inner_folds: int,
     seed: int,
@@ -85,7 +85,7 @@ def fit(
 def cross_validate(
     x: NDArray[np.floating],
     y: NDArray[np.bool_],
-    C: float | Sequence[float],  # noqa: N803 - scikit-learn's name
+    C: float | Sequence[float],
     *,
     folds: int,
     inner_folds: int,
@@ -145,7 +145,7 @@ def cross_validate(
 def _fit(
     z: FloatArray,
     y: NDArray[np.bool_],
-    C: float | Sequence[float],  # noqa: N803
+    C: float | Sequence[float],
     inner_folds: int,
     seed: int,
 ) -> tuple[LogisticRegression, float]:
@@ -156,5 +156,5 @@ def _fit(
     return search.best_estimator_, float(search.best_params_["C"])
 
 
-def _model(C: float) -> LogisticRegression:  # noqa: N803
+def _model(C: float) -> LogisticRegression:
     return LogisticRegression(C=C, tol=1e-8, max_iter=10_000)

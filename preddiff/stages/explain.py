@@ -16,7 +16,7 @@ from preddiff.items import Items
 from preddiff.progress import progress
 from preddiff.samplers import Conditional, Grey, Marginal, Sampler
 from preddiff.stages.gaussian import load_gaussian
-from preddiff.stages.open import classifier_digest, gaussian_digest
+from preddiff.stages.open import classifier_digest, engine_digest, gaussian_digest
 from preddiff.stores import PROVENANCE, ExpectationStore
 from preddiff.targets import Target
 from preddiff.windows import Block
@@ -88,6 +88,7 @@ def _engine(path: Path, about: dict[str, Any], store: ExpectationStore) -> tuple
     items = Items(path.parent / inputs["data"])
     classifier = LinearClassifier.load(path.parent / inputs["classifier"])
     gaussian = None if inputs["gaussian"] is None else path.parent / inputs["gaussian"]
+    _require(path, "code", provenance, engine_digest())
     _require(path, "classifier", provenance, classifier_digest(classifier))
     if gaussian is not None:
         _require(path, "gaussian", provenance, gaussian_digest(gaussian))

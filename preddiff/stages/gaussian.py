@@ -22,11 +22,11 @@ from preddiff.gaussian import (
     draw_patches,
     located_moments,
 )
+from preddiff.items import Items
 from preddiff.progress import options as progress_options
 from preddiff.progress import progress
 from preddiff.provenance import digest_json
 from preddiff.settings import GaussianSettings, Slab
-from preddiff.items import Items
 from preddiff.stages.train import slab_of
 from preddiff.stores import Variable, array, create, describe, open_store
 from preddiff.windows import FloatArray
@@ -37,7 +37,7 @@ DIGEST = "digest"
 def fit_gaussian(
     data: Path,
     settings: GaussianSettings,
-    l: int,  # noqa: E741
+    l: int,
     slab: Slab,
     seed: int,
     threads: int,
@@ -103,7 +103,7 @@ def load_gaussian(path: Path) -> Gaussian:
 def _fit_everywhere(
     items: Items,
     settings: GaussianSettings,
-    l: int,  # noqa: E741
+    l: int,
     seed: int,
     threads: int,
 ) -> PatchGaussian:
@@ -219,7 +219,7 @@ def _digest(parts: list[tuple[FloatArray, FloatArray]]) -> str:
 Box = tuple[range, ...]
 
 
-def _cells_of(grid: Grid, slab: tuple[slice, ...], l: int) -> list[tuple[int, Box]]:  # noqa: E741
+def _cells_of(grid: Grid, slab: tuple[slice, ...], l: int) -> list[tuple[int, Box]]:
     """Cells that hold centres of patches of side `l` inside a slab, with the patches' starts.
 
     The starts of a cell's patches are those of all the volume, not of the slab alone.
@@ -242,7 +242,7 @@ def _cells_of(grid: Grid, slab: tuple[slice, ...], l: int) -> list[tuple[int, Bo
     ]
 
 
-def _cells_along(n: int, cells: int, part: slice, l: int) -> list[tuple[int, range]]:  # noqa: E741
+def _cells_along(n: int, cells: int, part: slice, l: int) -> list[tuple[int, range]]:
     cell = (np.arange(n - l + 1) + l // 2) * cells // n
     needed = np.unique(cell[part.start : part.stop - l + 1])
     ends = [np.flatnonzero(cell == c) for c in needed]
@@ -252,7 +252,7 @@ def _cells_along(n: int, cells: int, part: slice, l: int) -> list[tuple[int, ran
 class _Patches:
     """Patches of the training items, from the part of the volumes that the boxes touch."""
 
-    def __init__(self, items: Items, l: int, boxes: list[Box]) -> None:  # noqa: E741
+    def __init__(self, items: Items, l: int, boxes: list[Box]) -> None:
         self.l = l
         starts = [min(box[a].start for box in boxes) for a in range(3)]
         stops = [max(box[a].stop for box in boxes) - 1 + l for a in range(3)]

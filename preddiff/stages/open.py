@@ -9,9 +9,8 @@ import numpy as np
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.errors import InputError
 from preddiff.files import remove_folder, replace_folder
-from preddiff.gaussian import Gaussian
 from preddiff.items import Items
-from preddiff.provenance import differences, digest_arrays, digest_json, version
+from preddiff.provenance import differences, digest_arrays, digest_code, digest_json
 from preddiff.settings import Sampler, WindowSettings
 from preddiff.stages.gaussian import DIGEST, load_gaussian
 from preddiff.stores import (
@@ -154,6 +153,7 @@ def _provenance(
         "block": settings.block,
         "items": digest_json([(name, items.digests[items.number(name)]) for name in names]),
         "classifier": classifier_digest(classifier),
+        "code": engine_digest(),
         "device": "cpu",
     }
     if settings.estimator == "samples":
@@ -170,6 +170,11 @@ def _provenance(
     if sampler.kind == "grey":
         provenance["value"] = sampler.value
     return provenance
+
+
+def engine_digest() -> str:
+    """Digest of the code that expectations come from."""
+    return digest_code("preddiff.engines.linear")
 
 
 def classifier_digest(classifier: LinearClassifier) -> str:
@@ -189,7 +194,7 @@ def _changed(out: Path, wanted: dict[str, Any]) -> list[str]:
         ExpectationStore(out)
     except InputError as error:
         return [str(error)]
-    return differences(found, {**wanted, "preddiff": version()})
+    return differences(found, wanted)
 
 
 def _coordinates(

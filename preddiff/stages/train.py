@@ -12,8 +12,8 @@ from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.logistic import cross_validate, fit
 from preddiff.errors import InputError
 from preddiff.files import write_atomically
-from preddiff.settings import Logistic
 from preddiff.items import Items
+from preddiff.settings import Logistic
 
 
 def train(data: Path, settings: Logistic, seed: int, out: Path) -> None:

@@ -1,0 +1,33 @@
+"""Stage nifti: relevance as NIfTI files, which any viewer overlays on the scans."""
+
+from pathlib import Path
+
+import numpy as np
+
+from preddiff.files import replace_folder
+from preddiff.items import Items
+from preddiff.progress import progress
+from preddiff.stages.train import on_grid, save_volume
+from preddiff.stores import array, open_dataset, open_store
+
+
+def write_niftis(relevance_store: Path, data: Path, out: Path) -> None:
+    """Write one NIfTI per item and target, on the grid of the input volumes, 0 outside the slab.
+
+    Files are named by the item's number and name, `0001_sub-001_probability-patient.nii.gz`, with
+    all but letters, digits, `-` and `_` replaced in names.
+    """
+    store, items = open_store(relevance_store), Items(data)
+    corner, space = store.attrs["corner"], store.attrs["space"]
+    slab = tuple(slice(c, c + n) for c, n in zip(corner, space, strict=True))
+    dataset = open_dataset(relevance_store)
+    with replace_folder(out) as folder:
+        for number, name in enumerate(progress(dataset["item"].values, desc="nifti", unit="item")):
+            values = np.asarray(array(store, "relevance")[number])
+            for row, target in enumerate(dataset["target"].values):
+                file = f"{number + 1:04d}_{_plain(str(name))}_{_plain(str(target))}.nii.gz"
+                save_volume(on_grid(values[row], slab, items), items.affine, folder / file)
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in text)

@@ -1,0 +1,121 @@
+"""Geometry of windows against brute force."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preddiff.errors import InputError
+from preddiff.windows import Surroundings, Windows, inside, offsets
+
+
+@st.composite
+def some_windows(draw: st.DrawFn) -> Windows:
+    k = draw(st.integers(1, 4))
+    stride = draw(st.integers(1, k))
+    space = draw(st.lists(st.integers(k, 9), min_size=1, max_size=3))
+    return Windows(tuple(space), k, stride)
+
+
+def covered(windows: Windows) -> np.ndarray:
+    """Count the windows over each voxel by walking through them."""
+    counts = np.zeros(windows.space)
+    for start in itertools.product(*windows.starts):
+        counts[tuple(slice(s, s + windows.k) for s in start)] += 1
+    return counts
+
+
+@given(some_windows())
+def test_counts_are_those_of_a_walk_through_all_windows(windows: Windows) -> None:
+    assert np.array_equal(windows.counts, covered(windows))
+
+
+@given(some_windows())
+def test_every_voxel_lies_in_a_window(windows: Windows) -> None:
+    assert covered(windows).min() >= 1
+
+
+@given(some_windows(), st.integers(0, 2**32 - 1))
+def test_sums_over_and_in_windows_are_transposes(windows: Windows, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    per_window, per_voxel = generator.normal(size=windows.shape), generator.normal(
+        size=windows.space
+    )
+    forth = (windows.sum_over_windows(per_window) * per_voxel).sum()
+    back = (per_window * windows.sum_in_windows(per_voxel)).sum()
+    assert forth == pytest.approx(back, abs=1e-9)
+
+
+@given(some_windows(), st.integers(1, 200))
+def test_blocks_cut_the_grid_of_windows(windows: Windows, size: int) -> None:
+    times = np.zeros(windows.shape)
+    blocks = list(windows.blocks(size))
+    for block in blocks:
+        times[block.slices] += 1
+        assert 1 <= block.size <= size
+        assert block.shape == times[block.slices].shape
+    assert np.array_equal(times, np.ones(windows.shape))
+    assert [block.number for block in blocks] == list(range(len(blocks)))
+
+
+@given(some_windows(), st.integers(0, 2))
+def test_surroundings_lie_inside_and_around_the_window(windows: Windows, margin: int) -> None:
+    l = windows.k + 2 * margin
+    if l > min(windows.space):
+        with pytest.raises(InputError, match=f"l = {l} do not fit"):
+            Surroundings(windows, l)
+        return
+    surroundings = Surroundings(windows, l)
+    first = surroundings.first_voxels(windows.everything)
+    position = surroundings.positions(windows.everything)
+    assert (first >= 0).all() and (first + l <= np.array(windows.space)).all()
+    assert (position >= 0).all() and (position + windows.k <= l).all()
+    # Off the centre only where the input ends.
+    centred = position == margin
+    at_border = (first == 0) | (first + l == np.array(windows.space))
+    assert (centred | at_border).all()
+
+
+@pytest.mark.parametrize("space", [(5,), (4, 6), (3, 4, 5)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_offsets_reach_the_voxels_of_a_patch(space: tuple[int, ...], channels: int) -> None:
+    x = np.arange(channels * np.prod(space)).reshape(channels, *space)
+    corner = (1,) * len(space)
+    patch = x[(slice(None), *(slice(1, 3) for _ in space))]
+    found = x.reshape(-1)[np.ravel_multi_index(corner, space) + offsets(2, space, channels)]
+    assert np.array_equal(found, patch.reshape(-1))
+
+
+def test_inside_marks_the_window_in_all_channels() -> None:
+    mask = inside(2, 4, (1, 2), channels=2).reshape(2, 4, 4)
+    assert mask.sum() == 2 * 4
+    assert mask[:, 1:3, 2:4].all()
+
+
+@pytest.mark.parametrize(
+    ("k", "stride", "message"),
+    [
+        (0, 1, "k = 0 does not fit"),
+        (6, 1, "choose k between 1 and 5"),
+        (2, 3, "choose a stride between 1 and 2"),
+        (2, 0, "choose a stride between 1 and 2"),
+    ],
+)
+def test_windows_that_do_not_fit_are_refused(k: int, stride: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Windows((5, 8), k, stride)
+
+
+@pytest.mark.parametrize(
+    ("k", "l", "message"),
+    [
+        (3, 2, "l = 2 is smaller than k = 3"),
+        (3, 4, "choose l = 3 or l = 5"),
+        (3, 7, "choose l up to 5"),
+    ],
+)
+def test_surroundings_that_do_not_fit_are_refused(k: int, l: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Surroundings(Windows((5, 8), k), l)

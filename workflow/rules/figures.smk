@@ -1,0 +1,34 @@
+# Figures after the paper's.
+
+
+rule figure:
+    """Draw a figure."""
+    input:
+        relevance=lambda w: [
+            store("relevance", name) for name in study.figures[w.figure].explanations
+        ],
+        classifier=lambda w: (
+            f"{RESULTS}/classifiers/{classifier_of(w.figure)}/classifier.json"
+        ),
+        data=lambda w: data_of(classifier_of(w.figure)),
+    output:
+        png=report(
+            f"{RESULTS}/figures/{{figure}}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        pdf=f"{RESULTS}/figures/{{figure}}.pdf",
+    params:
+        settings=lambda w: write_options(study.figures[w.figure].part(FigureSettings)),
+        stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
+        classifier=subpath(input.classifier, parent=True),
+        data=subpath(input.data, parent=True),
+        code=digest_code("preddiff.stages.figures"),
+    log:
+        f"{RESULTS}/logs/figure-{{figure}}.log",
+    conda:
+        "../../envs/preddiff.yaml"
+    shell:
+        "preddiff figure {params.stores:q} --classifier {params.classifier:q} "
+        "--data {params.data:q} {params.settings} --out {output.png:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,76 @@
+# From a cohort, given or made, to a data store.
+
+
+rule phantom:
+    """Write a cohort whose truth is known."""
+    output:
+        f"{RESULTS}/cohorts/{{dataset}}/participants.tsv",
+    params:
+        settings=lambda w: write_options(study.datasets[w.dataset].phantom),
+        folder=subpath(output[0], parent=True),
+        seed=study.seed,
+        code=digest_code("preddiff.datasets.phantom"),
+    wildcard_constraints:
+        dataset=datasets_of("phantom"),
+    log:
+        f"{RESULTS}/logs/phantom-{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/phantom-{{dataset}}.tsv"
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    conda:
+        "../../envs/preddiff.yaml"
+    shell:
+        "preddiff phantom {params.settings} --seed {params.seed} --threads {threads} "
+        "--out {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule fetch_oasis:
+    """Fetch the OASIS cohort: the only rule that needs the network."""
+    output:
+        f"{RESULTS}/cohorts/{{dataset}}/participants.tsv",
+    params:
+        settings=lambda w: write_options(study.datasets[w.dataset].oasis),
+        folder=subpath(output[0], parent=True),
+        code=digest_code("preddiff.datasets.oasis"),
+    wildcard_constraints:
+        dataset=datasets_of("oasis"),
+    log:
+        f"{RESULTS}/logs/fetch-oasis-{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/fetch-oasis-{{dataset}}.tsv"
+    conda:
+        "../../envs/preddiff.yaml"
+    shell:
+        "preddiff fetch-oasis {params.settings} --out {params.folder:q} 2>&1 | tee {log:q}"
+
+
+localrules:
+    fetch_oasis,
+
+
+rule prepare:
+    """Validate a cohort and write it as a Zarr store."""
+    input:
+        table=table_of,
+        volumes=volumes_of,
+    output:
+        f"{RESULTS}/data/{{dataset}}.zarr/zarr.json",
+    params:
+        settings=lambda w: write_options(study.datasets[w.dataset].part(Columns)),
+        store=subpath(output[0], parent=True),
+        code=digest_code("preddiff.stages.prepare"),
+    log:
+        f"{RESULTS}/logs/prepare-{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/prepare-{{dataset}}.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    conda:
+        "../../envs/preddiff.yaml"
+    shell:
+        "preddiff prepare {input.table:q} {params.settings} --out {params.store:q} "
+        "2>&1 | tee {log:q}"

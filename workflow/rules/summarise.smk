@@ -1,0 +1,77 @@
+# From expectations to relevance, NIfTI files and tables.
+
+
+rule relevance:
+    """Turn expectations into evidence and relevance."""
+    input:
+        lambda w: shards_of(w.explanation),
+    output:
+        f"{RESULTS}/relevance/{{explanation}}.zarr/zarr.json",
+    params:
+        expectations=f"{RESULTS}/expectations/{{explanation}}.zarr",
+        store=subpath(output[0], parent=True),
+        code=digest_code("preddiff.stages.relevance"),
+    log:
+        f"{RESULTS}/logs/relevance-{{explanation}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/relevance-{{explanation}}.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    conda:
+        "../../envs/preddiff.yaml"
+    shell:
+        "preddiff relevance {params.expectations:q} --out {params.store:q} 2>&1 | tee {log:q}"
+
+
+rule nifti:
+    """Write relevance as one NIfTI per subject, which any viewer overlays on the scan."""
+    input:
+        relevance=f"{RESULTS}/relevance/{{explanation}}.zarr/zarr.json",
+        data=lambda w: data_of(study.explanations[w.explanation].classifier),
+    output:
+        directory(f"{RESULTS}/relevance/{{explanation}}-nifti"),
+    params:
+        store=subpath(input.relevance, parent=True),
+        data=subpath(input.data, parent=True),
+        code=digest_code("preddiff.stages.nifti"),
+    log:
+        f"{RESULTS}/logs/nifti-{{explanation}}.log",
+    conda:
+        "../../envs/preddiff.yaml"
+    shell:
+        "preddiff nifti {params.store:q} --data {params.data:q} --out {output:q} "
+        "2>&1 | tee {log:q}"
+
+
+rule localise:
+    """Score how well maps find the planted sites."""
+    input:
+        relevance=lambda w: [store("relevance", name) for name in localised(w.classifier)],
+        classifier=f"{RESULTS}/classifiers/{{classifier}}/classifier.json",
+        data=lambda w: data_of(w.classifier),
+    output:
+        table=f"{RESULTS}/tables/localisation-{{classifier}}.tsv",
+        summary=report(
+            f"{RESULTS}/tables/localisation-{{classifier}}-summary.tsv",
+            caption="../report/localisation.rst",
+            category="Tables",
+            labels={"table": "localisation", "of": "{classifier}"},
+        ),
+    params:
+        stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
+        classifier=subpath(input.classifier, parent=True),
+        data=subpath(input.data, parent=True),
+        code=digest_code("preddiff.stages.localise"),
+    log:
+        f"{RESULTS}/logs/localise-{{classifier}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/localise-{{classifier}}.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    conda:
+        "../../envs/preddiff.yaml"
+    shell:
+        "preddiff localise {params.stores:q} --classifier {params.classifier:q} "
+        "--data {params.data:q} --out {output.table:q} 2>&1 | tee {log:q}"
