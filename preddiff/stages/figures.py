@@ -143,7 +143,8 @@ def _subjects(maps: Sequence[Maps], figure: FigureSettings) -> Picture:
         [one.relevance(name) for name in names],
         [one.label(name) for name in names],
         one.items.affine,
-        slice=figure.slices[-1],
+        columns=figure.per_class,
+        number=figure.slices[-1],
         axis=one.axis,
         threshold=figure.threshold,
         colormap=figure.colormap,
@@ -172,7 +173,7 @@ def _patch_sizes(maps: Sequence[Maps], figure: FigureSettings) -> Picture:
     ]
     return volumes.patch_sizes(
         maps[0].volume(name),
-        {f"k = {one.k}": one.relevance(name) for one in maps},
+        {f"{one.path.stem} (k = {one.k})": one.relevance(name) for one in maps},
         thresholds,
         maps[0].items.affine,
         slices=tuple(figure.slices),

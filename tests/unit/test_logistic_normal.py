@@ -16,9 +16,7 @@ def by_quadrature(mean: float, deviation: float, power: int) -> float:
         lambda z: expit(mean + deviation * z) ** power * norm.pdf(z),
         -12,
         12,
-        points=[bend - 3 / deviation, bend, bend + 3 / deviation, 0]
-        if deviation > 3
-        else [0.0],
+        points=[bend - 3 / deviation, bend, bend + 3 / deviation, 0] if deviation > 3 else [0.0],
         epsabs=1e-13,
         epsrel=1e-12,
         limit=500,

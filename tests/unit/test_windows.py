@@ -40,8 +40,9 @@ def test_every_voxel_lies_in_a_window(windows: Windows) -> None:
 @given(some_windows(), st.integers(0, 2**32 - 1))
 def test_sums_over_and_in_windows_are_transposes(windows: Windows, seed: int) -> None:
     generator = np.random.default_rng(seed)
-    per_window, per_voxel = generator.normal(size=windows.shape), generator.normal(
-        size=windows.space
+    per_window, per_voxel = (
+        generator.normal(size=windows.shape),
+        generator.normal(size=windows.space),
     )
     forth = (windows.sum_over_windows(per_window) * per_voxel).sum()
     back = (per_window * windows.sum_in_windows(per_voxel)).sum()

@@ -1,0 +1,256 @@
+"""A phantom cohort whose truth is known: brains like fractional-anisotropy maps, with lesions."""
+
+import gzip
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from nibabel.processing import resample_from_to
+from nilearn.datasets import load_mni152_brain_mask, load_mni152_wm_template
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.interpolate import BSpline
+
+from preddiff.errors import InputError
+from preddiff.files import write_atomically
+from preddiff.progress import progress
+
+FloatArray = NDArray[np.float32]
+
+SHAPE = (91, 109, 91)
+AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
+# Slices of the first axis in which lesions lie.
+SLICES = (29, 40)
+
+# Fractional anisotropy of grey and pure white matter.
+_GREY, _WHITE = 0.12, 0.65
+# Sites where lesions may lie, of which each patient has some; their radius in voxels.
+_SITES, _PER_PATIENT, _RADIUS = 12, (4, 9), 3.5
+# Standard deviations of the differences between healthy subjects.
+_DEFORMATION, _FIELD, _SCANNER, _NOISE = 0.8, 0.05, 0.02, 0.03
+# Loss of anisotropy at the centre of a lesion, smallest and largest.
+_LOSS = (0.15, 0.42)
+# Step of the coarse grid that smooth fields are drawn on, in voxels.
+_STEP = 12
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The template that all subjects are deformed from.
+
+    Attributes
+    ----------
+    anisotropy : float32 array SHAPE
+    brain : bool array SHAPE
+    sites : int array (n, 3)
+        Voxels that lesions are centred on.
+    """
+
+    anisotropy: FloatArray
+    brain: NDArray[np.bool_]
+    sites: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One subject's scan.
+
+    Attributes
+    ----------
+    anisotropy : float32 array SHAPE
+        In [0, 1]; 0 outside the brain.
+    truth : bool array SHAPE
+        Where lesions lowered it by more than half of their largest loss.
+    """
+
+    anisotropy: FloatArray
+    truth: NDArray[np.bool_]
+
+
+@cache
+def anatomy(seed: int) -> Anatomy:
+    """Template of anisotropy from the MNI152 white matter that nilearn carries, and the sites."""
+    grid = (SHAPE, AFFINE)
+    white = resample_from_to(load_mni152_wm_template(resolution=2), grid, order=1).get_fdata()
+    mask = resample_from_to(load_mni152_brain_mask(resolution=2), grid, order=0).get_fdata()
+    brain = mask > 0.5
+    white = np.clip(white / white.max(), 0, 1)
+    anisotropy = np.where(brain, _GREY + (_WHITE - _GREY) * white, 0).astype(np.float32)
+    return Anatomy(anisotropy, brain, _sites(white * brain, np.random.default_rng((seed, 0))))
+
+
+def _sites(white: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.int64]:
+    """Centres deep in white matter, as far apart as lesions are wide."""
+    margin = int(np.ceil(_RADIUS))
+    deep = ndimage.uniform_filter(white, 5) > 0.55
+    deep[: SLICES[0] + margin] = deep[SLICES[1] - margin + 1 :] = False
+    candidates = generator.permutation(np.argwhere(deep))
+    chosen: list[NDArray[np.int64]] = []
+    for candidate in candidates:
+        if all(np.linalg.norm(candidate - other) > 4 * _RADIUS for other in chosen):
+            chosen.append(candidate)
+        if len(chosen) == _SITES:
+            break
+    return np.array(chosen)
+
+
+def smooth_field(generator: np.random.Generator) -> FloatArray:
+    """Draw a smooth random field on the grid, about 0, of standard deviation about 1.
+
+    A cubic B-spline whose coefficients, one every `_STEP` voxels, are independent and normal.
+    """
+    splines = [_splines(n) for n in SHAPE]
+    coefficients = generator.normal(size=[matrix.shape[1] for matrix in splines])
+    field = np.einsum("xi,yj,zk,ijk->xyz", *splines, coefficients, optimize=True)
+    return np.asarray(field / field.std(), dtype=np.float32)
+
+
+@cache
+def _splines(length: int) -> NDArray[np.float64]:
+    """Values of the cubic B-splines at the voxels of an axis, (length, splines)."""
+    knots = np.arange(-3, length // _STEP + 5) * float(_STEP)
+    return BSpline.design_matrix(np.arange(length), knots, 3).toarray()
+
+
+def lesions(sites: NDArray[np.int64], generator: np.random.Generator) -> FloatArray:
+    """Draw a patient's loss of anisotropy, as a share, at a random subset of the sites."""
+    loss = np.zeros(SHAPE, dtype=np.float32)
+    count = min(int(generator.integers(*_PER_PATIENT)), len(sites))
+    axes = np.ogrid[tuple(slice(0, n) for n in SHAPE)]
+    for site in generator.permutation(sites)[:count]:
+        squared = sum((axis - c) ** 2 for axis, c in zip(axes, site, strict=True))
+        shape = np.clip(1.5 - np.sqrt(squared) / _RADIUS, 0, 1)
+        loss = np.maximum(loss, generator.uniform(*_LOSS) * shape).astype(np.float32)
+    return loss
+
+
+def scan(template: Anatomy, *, patient: bool, scanner: int, seed: int, subject: int) -> Scan:
+    """Make one subject's scan.
+
+    Patients and controls differ in the lesions alone: everything else is drawn first, from the
+    same distributions.
+
+    Parameters
+    ----------
+    template : Anatomy
+    patient : bool
+    scanner : {0, 1}
+    seed, subject : int
+        The draws depend on these two only.
+
+    Returns
+    -------
+    Scan
+    """
+    generator = np.random.default_rng((seed, 1, subject))
+    moved = np.stack([np.broadcast_to(a, SHAPE) for a in np.ogrid[tuple(map(slice, SHAPE))]])
+    moved = moved + _DEFORMATION * np.stack([smooth_field(generator) for _ in range(3)])
+    gain = 1 + _FIELD * smooth_field(generator) + _SCANNER * (2 * scanner - 1)
+    noise = ndimage.gaussian_filter(generator.normal(size=SHAPE).astype(np.float32), 0.7)
+    noise *= _NOISE / noise.std()
+    loss = lesions(template.sites, generator) if patient else np.zeros(SHAPE, dtype=np.float32)
+    deformed = ndimage.map_coordinates(template.anisotropy * (1 - loss), moved, order=1)
+    brain = ndimage.map_coordinates(template.brain.astype(np.float32), moved, order=1) > 0.5
+    lost = ndimage.map_coordinates(loss, moved, order=1)
+    lost[: SLICES[0]] = lost[SLICES[1] + 1 :] = 0
+    anisotropy = np.where(brain, np.clip(deformed * gain + noise, 0, 1), 0).astype(np.float32)
+    return Scan(anisotropy, (lost > 0.5 * _LOSS[0]) & brain)
+
+
+def write_phantom(
+    folder: Path, *, patients: int = 100, controls: int = 70, seed: int = 1, processes: int = 1
+) -> Path:
+    """Write the cohort as NIfTI files with a BIDS-style table of participants.
+
+    Parameters
+    ----------
+    folder : Path
+    patients, controls : int
+        Subjects of the two groups; both are spread evenly over two scanners.
+    seed : int
+    processes : int
+        Subjects made at a time; does not change them.
+
+    Returns
+    -------
+    Path
+        participants.tsv, with the columns participant_id, group, scanner, fa (map of fractional
+        anisotropy) and truth (mask of the lesions); written last.
+
+    Raises
+    ------
+    InputError
+        If a group is empty.
+    """
+    if patients < 1 or controls < 1:
+        raise InputError(f"a cohort of {patients} patients and {controls} controls: give both")
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = _participants(patients, controls, seed)
+    with ProcessPoolExecutor(processes) as pool:
+        work = pool.map(partial(_write_subject, folder, seed), range(len(rows)), rows.itertuples())
+        for _ in progress(work, total=len(rows), desc="phantom", unit="subject"):
+            pass
+    sites = np.zeros(SHAPE, dtype=bool)
+    sites[tuple(anatomy(seed).sites.T)] = True
+    _write_mask(sites, folder / "sites.nii.gz")
+    with write_atomically(folder / "participants.json") as temporary:
+        temporary.write_text(json.dumps(_COLUMNS, indent=2) + "\n")
+    table = folder / "participants.tsv"
+    with write_atomically(table) as temporary:
+        rows.to_csv(temporary, sep="\t", index=False)
+    return table
+
+
+_COLUMNS = {
+    "group": {"Levels": {"patient": "has lesions", "control": "has none"}},
+    "scanner": {"Description": "one of two scanners, which differ in their gain"},
+    "fa": {"Description": "map of fractional anisotropy, relative to this folder"},
+    "truth": {"Description": "mask of the lesions, relative to this folder"},
+}
+
+
+def _participants(patients: int, controls: int, seed: int) -> pd.DataFrame:
+    groups = ["patient"] * patients + ["control"] * controls
+    scanners = [number % 2 for number in range(patients)] + [n % 2 for n in range(controls)]
+    order = np.random.default_rng((seed, 2)).permutation(len(groups))
+    names = [f"sub-{number + 1:03d}" for number in range(len(groups))]
+    return pd.DataFrame(
+        {
+            "participant_id": names,
+            "group": [groups[n] for n in order],
+            "scanner": ["AB"[scanners[n]] for n in order],
+            "fa": [f"{name}/dwi/{name}_FA.nii.gz" for name in names],
+            "truth": [
+                f"{name}/dwi/{name}_lesions.nii.gz" if groups[n] == "patient" else "n/a"
+                for name, n in zip(names, order, strict=True)
+            ],
+        }
+    )
+
+
+def _write_subject(folder: Path, seed: int, subject: int, row: pd.Series) -> None:
+    patient = row.group == "patient"
+    scanner = "AB".index(row.scanner)
+    made = scan(anatomy(seed), patient=patient, scanner=scanner, seed=seed, subject=subject)
+    image = nib.Nifti1Image(made.anisotropy, AFFINE)
+    # Stored as whole numbers of 0.0001, which compress better than floating-point noise.
+    image.set_data_dtype(np.int16)
+    image.header.set_slope_inter(1e-4, 0)
+    _write_image(image, folder / row.fa)
+    if patient:
+        _write_mask(made.truth, folder / row.truth)
+
+
+def _write_mask(mask: NDArray[np.bool_], path: Path) -> None:
+    _write_image(nib.Nifti1Image(mask.astype(np.uint8), AFFINE), path)
+
+
+def _write_image(image: nib.Nifti1Image, path: Path) -> None:
+    # Without a time in the gzip header, the same image is the same file.
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=3, mtime=0))

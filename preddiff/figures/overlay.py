@@ -1,0 +1,181 @@
+"""Relevance over anatomy: colour scale, threshold, orientation, and one slice of a volume."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from preddiff.files import write_atomically
+
+PLANES = ("sagittal", "coronal", "axial")
+_OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Symmetric colour scale of relevance: red is for the class, blue against it.
+
+    Attributes
+    ----------
+    limit : float
+        Value of the deepest red; its negative is the deepest blue.
+    threshold : float
+        Share of `limit` below which nothing is shown.
+    colormap : str
+        Name of a Matplotlib colour map whose upper end is red.
+    """
+
+    limit: float
+    threshold: float
+    colormap: str = "RdBu_r"
+
+    @classmethod
+    def of(cls, *maps: NDArray[np.floating], threshold: float, colormap: str) -> "Scale":
+        """Scale up to the absolute maximum of some maps; of empty maps it is 1."""
+        finite = [np.abs(one[np.isfinite(one)]) for one in maps]
+        limit = max((float(one.max()) for one in finite if one.size), default=0.0)
+        return cls(limit or 1.0, threshold, colormap)
+
+    @property
+    def mappable(self) -> ScalarMappable:
+        """What Matplotlib needs to draw a colour bar."""
+        return ScalarMappable(Normalize(-self.limit, self.limit), colormaps[self.colormap])
+
+    def colours(self, relevance: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Colours (..., 4) of relevance; transparent where it is below the threshold or NaN."""
+        colours = np.asarray(self.mappable.to_rgba(np.nan_to_num(relevance)))
+        shown = np.abs(np.nan_to_num(relevance)) > self.threshold * self.limit
+        colours[..., 3] = np.where(shown, 0.9, 0.0)
+        return colours
+
+
+@dataclass(frozen=True)
+class View:
+    """How a slice is laid on the page: superior or anterior up, with the sides' letters.
+
+    Attributes
+    ----------
+    axis : {0, 1, 2}
+        Axis of the volume that the slice is perpendicular to.
+    affine : array (4, 4)
+        From voxels to millimetres.
+    """
+
+    axis: int
+    affine: NDArray[np.floating]
+
+    @property
+    def _codes(self) -> tuple[str, ...]:
+        codes: tuple[str, ...] = nib.orientations.aff2axcodes(self.affine)
+        return codes
+
+    @property
+    def _across(self) -> int:
+        return 1 if self.axis == 0 else 0
+
+    @property
+    def _up(self) -> int:
+        return 1 if self.axis == 2 else 2
+
+    def image(self, volume: NDArray[np.floating], number: int) -> NDArray[np.floating]:
+        """A slice as rows from top to bottom: (rows, columns)."""
+        image = np.take(volume, number, self.axis).T
+        # The up direction runs from bottom to top, unless the volume stores it the other way.
+        return image[::-1] if self._codes[self._up] in "SA" else image
+
+    def row_of(self, length: int, voxel: float) -> float:
+        """Row of the page for a voxel along the vertical axis of `length` voxels."""
+        return length - 1 - voxel if self._codes[self._up] in "SA" else voxel
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """Letters of the left and the right edge of the page."""
+        right = self._codes[self._across]
+        return _OPPOSITE[right], right
+
+    def millimetres(self, number: int) -> float:
+        """Coordinate of a slice along its axis."""
+        return float(self.affine[self.axis, self.axis] * number + self.affine[self.axis, 3])
+
+    def name(self, number: int) -> str:
+        """Name of a slice: its number and its place in millimetres."""
+        return f"slice {number} ({'xyz'[self.axis]} = {self.millimetres(number):+.0f} mm)"
+
+
+def draw_slice(
+    axes: Axes,
+    view: View,
+    number: int,
+    volume: NDArray[np.floating],
+    relevance: NDArray[np.floating],
+    scale: Scale,
+    *,
+    reverse: bool = False,
+) -> None:
+    """Draw a slice of a volume with relevance over it.
+
+    Parameters
+    ----------
+    axes : Axes
+    view : View
+    number : int
+        The slice.
+    volume, relevance : array (X, Y, Z)
+        Relevance is NaN where the classifier does not look.
+    scale : Scale
+    reverse : bool
+        Show anatomy dark on white, on which faint colours stand out better.
+    """
+    top = float(np.percentile(volume[volume > 0], 99.5)) if (volume > 0).any() else 1.0
+    grey = "gray_r" if reverse else "gray"
+    axes.imshow(view.image(volume, number), cmap=grey, vmin=0, vmax=top, interpolation="nearest")
+    axes.imshow(scale.colours(view.image(relevance, number)), interpolation="nearest")
+    ink = "black" if reverse else "white"
+    for side, x, align in zip(view.sides, (0.02, 0.98), ("left", "right"), strict=True):
+        axes.text(
+            x, 0.97, side, color=ink, fontsize=7, transform=axes.transAxes, ha=align, va="top"
+        )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def draw_scale(figure: Figure, axes: list[Axes], scale: Scale, label: str) -> Colorbar:
+    """Draw a colour bar beside some axes, with the threshold and the meaning of the ends."""
+    bar = figure.colorbar(scale.mappable, ax=axes, shrink=0.8, aspect=25, pad=0.02)
+    bar.set_label(f"{label}\n(below {scale.threshold:.0%} of the maximum not shown)", fontsize=7)
+    bar.ax.tick_params(labelsize=6)
+    bar.ax.set_title("for", fontsize=7, color="darkred")
+    bar.ax.text(
+        0.5,
+        -0.03,
+        "against",
+        fontsize=7,
+        color="darkblue",
+        ha="center",
+        va="top",
+        transform=bar.ax.transAxes,
+    )
+    bar.ax.ticklabel_format(style="sci", scilimits=(-2, 3), useMathText=True)
+    bar.ax.yaxis.get_offset_text().set_fontsize(6)
+    bar.ax.yaxis.get_offset_text().set_x(2.5)
+    for edge in (-scale.threshold, scale.threshold):
+        bar.ax.axhline(edge * scale.limit, color="black", linewidth=0.5)
+    return bar
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG and, beside it, as PDF; the same figure gives the same bytes."""
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, dpi=200, format="png", metadata={"Software": None})
+    with write_atomically(path.with_suffix(".pdf")) as temporary:
+        figure.savefig(temporary, dpi=200, format="pdf", metadata={"CreationDate": None})
