@@ -157,8 +157,15 @@ def _cholesky(covariance: FloatArray) -> FloatArray:
 class Gaussian(Protocol):
     """What samplers and the linear engine ask of a patch Gaussian, global or by location."""
 
-    l: int
-    channels: int
+    @property
+    def l(self) -> int:
+        """Side of the outer patch."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Channels of the patch."""
+        ...
 
     def cells(self, starts: IntArray) -> IntArray:
         """Which Gaussian holds for outer patches that start at `starts` (n, d): ids (n,)."""
@@ -264,11 +271,6 @@ class PatchGaussian:
         )
         return cls.from_moments(moments, l, items.shape[1], shrinkage)
 
-    @property
-    def dimensions(self) -> int:
-        """Spatial dimensions of the patch."""
-        return round(np.log(len(self.mean) / self.channels) / np.log(self.l)) if self.l > 1 else 0
-
     def cells(self, starts: IntArray) -> IntArray:
         """One Gaussian holds everywhere: zeros (n,)."""
         return np.zeros(len(starts), dtype=np.int64)
@@ -304,9 +306,11 @@ def draw_patches(
     InputError
         If the patch does not fit into the item.
     """
-    channels, *space = item.shape
+    space = item.shape[1:]
     if l > min(space):
-        raise InputError(f"surroundings of side l = {l} do not fit into items of {space} voxels")
+        raise InputError(
+            f"surroundings of side l = {l} do not fit into items of {tuple(space)} voxels"
+        )
     starts = np.stack([generator.integers(0, n - l + 1, count) for n in space], axis=1)
     return patches_at(item, l, starts)
 

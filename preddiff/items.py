@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preddiff.errors import InputError
-from preddiff.stores import array, open_store
+from preddiff.stores import array, attributes, open_store
 
 Slices = tuple[slice, ...]
 
@@ -28,9 +28,10 @@ class Items:
         self.groups = [str(name) for name in self._column("group")]
         self.training = np.asarray(self._column("training"), dtype=bool)
         self.digests = [str(name) for name in self._column("digest")]
-        first, second = self.group.attrs["classes"]
+        about = attributes(self.group)
+        first, second = about["classes"]
         self.classes = (str(first), str(second))
-        self.affine = np.array(self.group.attrs["affine"])
+        self.affine = np.array(about["affine"])
         self.space = array(self.group, "intensity").shape[1:]
 
     def _column(self, name: str) -> NDArray[np.generic]:

@@ -1,4 +1,4 @@
-"""Moments of sigmoid(a) for a normal a, to nine digits: the exact expectation of a logistic unit."""
+"""Moments of sigmoid(a) for a normal a, to nine digits: a logistic unit's exact expectation."""
 
 from collections.abc import Callable
 

@@ -172,7 +172,7 @@ class Marginal:
         generator: torch.Generator,
     ) -> Tensor:
         """Draw donors at random, for each window anew; see `Sampler.draw`."""
-        channels, *space = x.shape
+        channels = len(x)
         others = torch.from_numpy(self.others(item))
         chosen = others[torch.randint(len(others), (block.size, samples), generator=generator)]
         voxels = torch.from_numpy(window_voxels(windows, block, channels))
@@ -213,4 +213,5 @@ def window_voxels(windows: Windows, block: Block, channels: int) -> IntArray:
     int64 array (windows in block, channels * k**d)
     """
     first = np.ravel_multi_index(tuple(windows.first_voxels(block).T), windows.space)
-    return first[:, None] + offsets(windows.k, windows.space, channels)
+    voxels: IntArray = first[:, None] + offsets(windows.k, windows.space, channels)
+    return voxels

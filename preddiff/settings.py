@@ -347,3 +347,33 @@ def _line(problem: Any) -> str:
     if problem["type"] == "missing":
         message = "this key is required"
     return f"{where}: {message}" if where else message
+
+
+def document() -> str:
+    """Table of every key of a configuration, in Markdown: the body of config/README.md."""
+    tables = [
+        ("The study", Study),
+        ("`datasets.<name>`", Dataset),
+        ("`datasets.<name>.phantom`", Phantom),
+        ("`datasets.<name>.oasis`", Oasis),
+        ("`classifiers.<name>`", Classifier),
+        ("`samplers.<name>`", Sampler),
+        ("`explanations.<name>`", Explanation),
+        ("`figures.<name>`", Figure),
+    ]
+    return "\n".join(_table(title, model) for title, model in tables)
+
+
+def _table(title: str, model: type[Settings]) -> str:
+    lines = [f"## {title}", "", (model.__doc__ or "").strip(), "", "| key | default | meaning |"]
+    lines.append("| --- | --- | --- |")
+    for key, field in model.model_fields.items():
+        default = "required" if field.is_required() else f"`{_default(field.default)}`"
+        lines.append(f"| `{key}` | {default} | {field.description} |")
+    return "\n".join([*lines, ""])
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(list(value)) if isinstance(value, tuple) else str(value).lower()

@@ -56,7 +56,7 @@ def create(
     variables: Mapping[str, Variable],
     coordinates: Mapping[str, tuple[str, Any]],
     provenance: Mapping[str, Any],
-    attributes: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a store's coordinates and metadata; the arrays are all fill value, NaN.
 
@@ -69,7 +69,7 @@ def create(
     provenance : mapping
         What the store's content depends on. The package's version is noted beside it: another
         version with the same code goes on with a store.
-    attributes : mapping, optional
+    about : mapping, optional
         Further attributes of the store.
     """
     dataset = xr.Dataset(
@@ -84,7 +84,7 @@ def create(
         },
         coords={name: (dim, _portable(values)) for name, (dim, values) in coordinates.items()},
         attrs={
-            **(attributes or {}),
+            **(about or {}),
             PROVENANCE: dict(provenance),
             "preddiff": version(),
         },
@@ -112,14 +112,14 @@ def create(
 
 
 def _portable(values: Any) -> NDArray[Any]:
-    """Strings of any length, which all Zarr libraries know, instead of NumPy's fixed-length ones."""
+    """Strings of any length, which all Zarr libraries know, not NumPy's fixed-length ones."""
     values = np.asarray(values)
     return values.astype(np.dtypes.StringDType()) if values.dtype.kind == "U" else values
 
 
-def describe(path: Path, attributes: Mapping[str, Any]) -> None:
+def describe(path: Path, about: Mapping[str, Any]) -> None:
     """Add attributes to a store, whose consolidated metadata are renewed."""
-    zarr.open_group(path, mode="r+", use_consolidated=False).attrs.update(dict(attributes))
+    zarr.open_group(path, mode="r+", use_consolidated=False).attrs.update(dict(about))
     with _consolidated_metadata():
         zarr.consolidate_metadata(path)
 
@@ -146,6 +146,11 @@ def open_store(path: Path, mode: str = "r") -> zarr.Group:
         raise InputError(f"{path}: no such store; run the stage that makes it first") from None
     except (json.JSONDecodeError, KeyError, ValueError) as error:
         raise InputError(f"{path}: not a Zarr store, or damaged ({error})") from None
+
+
+def attributes(group: zarr.Group) -> dict[str, Any]:
+    """Attributes of a store."""
+    return dict(group.attrs)
 
 
 def array(group: zarr.Group, name: str) -> zarr.Array:
@@ -176,7 +181,7 @@ def open_dataset(path: Path) -> xr.Dataset:
 
 def provenance_of(path: Path) -> dict[str, Any]:
     """Provenance of a store."""
-    provenance = open_store(path).attrs.get(PROVENANCE)
+    provenance = attributes(open_store(path)).get(PROVENANCE)
     if not isinstance(provenance, dict):
         raise InputError(f"{path}: not a store of this package (it has no provenance)")
     return provenance
@@ -225,12 +230,11 @@ class ExpectationStore:
     def __init__(self, path: Path, mode: str = "r") -> None:
         self.path = path
         self.group = open_store(path, mode)
-        self.items = [str(name) for name in array(self.group, "item")[:]]
-        self.targets = [str(name) for name in array(self.group, "target")[:]]
-        self.windows = Windows(
-            tuple(self.group.attrs["space"]), self.group.attrs["k"], self.group.attrs["stride"]
-        )
-        self.blocks = list(self.windows.blocks(self.group.attrs["block"]))
+        self.items = [str(name) for name in np.asarray(array(self.group, "item")[:])]
+        self.targets = [str(name) for name in np.asarray(array(self.group, "target")[:])]
+        self.about = attributes(self.group)
+        self.windows = Windows(tuple(self.about["space"]), self.about["k"], self.about["stride"])
+        self.blocks = list(self.windows.blocks(self.about["block"]))
 
     def missing(self, item: int) -> list[Block]:
         """Blocks of an item that are not computed yet."""

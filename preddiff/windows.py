@@ -208,7 +208,7 @@ class Surroundings:
             raise InputError(f"l = {l} is smaller than k = {k}: the surroundings hold the window")
         if (l - k) % 2:
             raise InputError(
-                f"l - k = {l - k} is odd, so a window of side k = {k} has no place at the centre of "
+                f"l - k = {l - k} is odd, so a window of side k = {k} cannot lie at the centre of "
                 f"surroundings of side l = {l}: choose l = {l - 1} or l = {l + 1}"
             )
         if l > min(space):

@@ -192,7 +192,9 @@ def write_phantom(
     folder.mkdir(parents=True, exist_ok=True)
     rows = _participants(patients, controls, seed)
     with ProcessPoolExecutor(processes) as pool:
-        work = pool.map(partial(_write_subject, folder, seed), range(len(rows)), rows.itertuples())
+        work = pool.map(
+            partial(_write_subject, folder, seed), range(len(rows)), rows.to_dict("records")
+        )
         for _ in progress(work, total=len(rows), desc="phantom", unit="subject"):
             pass
     sites = np.zeros(SHAPE, dtype=bool)
@@ -233,17 +235,17 @@ def _participants(patients: int, controls: int, seed: int) -> pd.DataFrame:
     )
 
 
-def _write_subject(folder: Path, seed: int, subject: int, row: pd.Series) -> None:
-    patient = row.group == "patient"
-    scanner = "AB".index(row.scanner)
+def _write_subject(folder: Path, seed: int, subject: int, row: dict[str, str]) -> None:
+    patient = row["group"] == "patient"
+    scanner = "AB".index(row["scanner"])
     made = scan(anatomy(seed), patient=patient, scanner=scanner, seed=seed, subject=subject)
     image = nib.Nifti1Image(made.anisotropy, AFFINE)
     # Stored as whole numbers of 0.0001, which compress better than floating-point noise.
     image.set_data_dtype(np.int16)
     image.header.set_slope_inter(1e-4, 0)
-    _write_image(image, folder / row.fa)
+    _write_image(image, folder / row["fa"])
     if patient:
-        _write_mask(made.truth, folder / row.truth)
+        _write_mask(made.truth, folder / row["truth"])
 
 
 def _write_mask(mask: NDArray[np.bool_], path: Path) -> None:

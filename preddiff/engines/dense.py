@@ -63,7 +63,10 @@ class Dense:
         InputError
             If the classifier's output is not one finite number per target.
         """
-        parts = [self._item(torch.from_numpy(one), item, block) for one, item in zip(x, items)]
+        parts = [
+            self._item(torch.from_numpy(one), item, block)
+            for one, item in zip(x, items, strict=True)
+        ]
         references, changes, variances = zip(*parts, strict=True)
         return Expectations(np.stack(references), np.stack(changes), np.stack(variances))
 
@@ -76,7 +79,7 @@ class Dense:
         reference = self._evaluate(x[None], item)[0]
         step = max(1, self.batch_size // draws.shape[1])
         means, variances = [], []
-        for part in torch.arange(block.size).split(step):
+        for part in torch.split(torch.arange(block.size), step):
             values = self._evaluate(redrawn(x, draws[part], voxels[part]), item)
             changes = values.reshape(len(part), draws.shape[1], -1) - reference
             mean, variance = over_draws(changes)

@@ -43,7 +43,7 @@ def explain(path: Path, first: int, last: int | None, marker: Path | None) -> No
         If the classifier, the Gaussian or the items changed since the store was opened.
     """
     store = ExpectationStore(path, "r+")
-    about = dict(store.group.attrs)
+    about = store.about
     numbers = list(range(len(store.items)))[first:last]
     missing = {number: store.missing(number) for number in numbers}
     if any(missing.values()):
@@ -79,7 +79,7 @@ def _batches(numbers: list[int], size: int) -> Iterator[list[int]]:
 
 
 def _slab(store: ExpectationStore) -> tuple[slice, ...]:
-    corner = store.group.attrs["corner"]
+    corner = store.about["corner"]
     return tuple(slice(c, c + n) for c, n in zip(corner, store.windows.space, strict=True))
 
 

@@ -1,12 +1,12 @@
-"""Stage gaussian: fit the patch Gaussian, global or by location, on a data store's training items."""
+"""Stage gaussian: fit the patch Gaussian, global or by location, on the training items."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import dask
 import numpy as np
 import zarr
+from dask.delayed import delayed
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from tqdm.dask import TqdmCallback
@@ -28,7 +28,7 @@ from preddiff.progress import progress
 from preddiff.provenance import digest_json
 from preddiff.settings import GaussianSettings, Slab
 from preddiff.stages.train import slab_of
-from preddiff.stores import Variable, array, create, describe, open_store
+from preddiff.stores import Variable, array, attributes, create, describe, open_store
 from preddiff.windows import FloatArray
 
 DIGEST = "digest"
@@ -86,7 +86,7 @@ def load_gaussian(path: Path) -> Gaussian:
         If there is no such store.
     """
     group = open_store(path)
-    about = group.attrs
+    about = attributes(group)
     if "grid" not in about:
         return PatchGaussian(
             np.asarray(array(group, "mean")[:]),
@@ -114,10 +114,10 @@ def _fit_everywhere(
         source = np.random.default_rng(_seed(seed, items.names[number]))
         return Moments.of(draw_patches(items.read([number])[0], l, each, source))
 
-    merged = [dask.delayed(moments)(int(number)) for number in numbers]
+    merged = [delayed(moments)(int(number)) for number in numbers]
     while len(merged) > 1:
         pairs = [merged[i : i + 2] for i in range(0, len(merged), 2)]
-        merged = [dask.delayed(Moments.merge)(*p) if len(p) == 2 else p[0] for p in pairs]
+        merged = [delayed(Moments.merge)(*p) if len(p) == 2 else p[0] for p in pairs]
     with TqdmCallback(desc="gaussian", unit="task", **progress_options()):
         result = merged[0].compute(scheduler="threads", num_workers=threads)
     return PatchGaussian.from_moments(result, l, 1, settings.shrinkage)
@@ -268,7 +268,8 @@ class _Patches:
         chosen = generator.choice(total, min(count, total), replace=False, shuffle=False)
         item, *index = np.unravel_index(np.sort(chosen), shape)
         places = [i + axis.start - c for i, axis, c in zip(index, box, self.corner, strict=True)]
-        return self.view[(item, *places)].reshape(len(chosen), -1)
+        patches: NDArray[np.float32] = self.view[(item, *places)].reshape(len(chosen), -1)
+        return patches
 
 
 class _StoredCells(Mapping[int, tuple[FloatArray, FloatArray]]):
@@ -276,7 +277,7 @@ class _StoredCells(Mapping[int, tuple[FloatArray, FloatArray]]):
 
     def __init__(self, group: zarr.Group) -> None:
         self.group = group
-        self.rows = {int(cell): row for row, cell in enumerate(array(group, "cell")[:])}
+        self.rows = {int(cell): row for row, cell in enumerate(np.asarray(array(group, "cell")[:]))}
         self.last: tuple[int, tuple[FloatArray, FloatArray]] | None = None
 
     def __getitem__(self, cell: int) -> tuple[FloatArray, FloatArray]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from preddiff.stores import PROVENANCE, ExpectationStore, array, open_store
+from preddiff.stores import PROVENANCE, ExpectationStore, array, attributes, open_store
 
 
 def describe(path: Path) -> str:
@@ -19,14 +19,14 @@ def describe(path: Path) -> str:
         If there is no store.
     """
     group = open_store(path)
-    attributes = dict(group.attrs)
-    provenance: Any = attributes.pop(PROVENANCE, {})
+    about = attributes(group)
+    provenance: Any = about.pop(PROVENANCE, {})
     arrays = [(name, array(group, name)) for name in sorted(group.array_keys())]
     lines = [str(path), "", "Arrays"]
     lines += [_array(name, one) for name, one in arrays]
     if {"mean", "reference"} <= {name for name, _ in arrays}:
         lines += ["", "Done", *_done(ExpectationStore(path))]
-    lines += ["", "Attributes", *_pairs(attributes)]
+    lines += ["", "Attributes", *_pairs(about)]
     lines += ["", "Made by", *_pairs(provenance)]
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ from preddiff.files import replace_folder
 from preddiff.items import Items
 from preddiff.progress import progress
 from preddiff.stages.train import on_grid, save_volume
-from preddiff.stores import array, open_dataset, open_store
+from preddiff.stores import array, attributes, open_dataset, open_store
 
 
 def write_niftis(relevance_store: Path, data: Path, out: Path) -> None:
@@ -18,7 +18,8 @@ def write_niftis(relevance_store: Path, data: Path, out: Path) -> None:
     all but letters, digits, `-` and `_` replaced in names.
     """
     store, items = open_store(relevance_store), Items(data)
-    corner, space = store.attrs["corner"], store.attrs["space"]
+    about = attributes(store)
+    corner, space = about["corner"], about["space"]
     slab = tuple(slice(c, c + n) for c, n in zip(corner, space, strict=True))
     dataset = open_dataset(relevance_store)
     with replace_folder(out) as folder:

@@ -35,7 +35,7 @@ def compute_relevance(expectations: Path, out: Path) -> None:
         If blocks are missing.
     """
     store = ExpectationStore(expectations)
-    about = dict(store.group.attrs)
+    about = store.about
     with replace_folder(out) as folder:
         _create(folder, store, about)
         group = zarr.open_group(folder, mode="r+", use_consolidated=False)

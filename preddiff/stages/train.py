@@ -13,7 +13,7 @@ from preddiff.classifiers.logistic import cross_validate, fit
 from preddiff.errors import InputError
 from preddiff.files import write_atomically
 from preddiff.items import Items
-from preddiff.settings import Logistic
+from preddiff.settings import Logistic, Slab
 
 
 def train(data: Path, settings: Logistic, seed: int, out: Path) -> None:
@@ -50,7 +50,7 @@ def train(data: Path, settings: Logistic, seed: int, out: Path) -> None:
     classifier.save(out, {"C": fitted.C, "settings": settings.model_dump(mode="json")})
 
 
-def slab_of(items: Items, settings: Logistic) -> tuple[slice, ...]:
+def slab_of(items: Items, settings: Slab) -> tuple[slice, ...]:
     """Return the slab as slices of the volumes.
 
     Raises
