@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -212,8 +212,9 @@ def _all_blocks(
         for block in blocks:
             found = engine.expectations(x[None], ["input"], block)
             reference = found.reference
-            change[(..., *block.slices)] = found.change
-            variance[(..., *block.slices)] = found.variance
+            part: Any = (..., *block.slices)
+            change[part] = found.change
+            variance[part] = found.variance
             bar.update(block.size)
     return Expectations(reference, change, variance)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +57,12 @@ class Items:
         """Items as an array (n, 1, x, y, z), whole or cut to a slab."""
         stored = array(self.group, "intensity")
         part = slab or (slice(None),) * 3
-        return np.stack([np.asarray(stored[(int(n), *part)]) for n in numbers])[:, None]
+        regions: list[Any] = [(int(n), *part) for n in numbers]
+        return np.stack([np.asarray(stored[region]) for region in regions])[:, None]
 
     def truth(self, number: int, slab: Slices) -> NDArray[np.bool_] | None:
         """Mask of an item's known lesions in a slab, or None if the cohort has none."""
         if "truth" not in self.group:
             return None
-        return np.asarray(array(self.group, "truth")[(number, *slab)]) > 0
+        region: Any = (number, *slab)
+        return np.asarray(array(self.group, "truth")[region]) > 0

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon  # type: ignore[import-untyped]
-from sklearn.metrics import (  # type: ignore[import-untyped]
+from scipy.stats import wilcoxon
+from sklearn.metrics import (
     average_precision_score,
     roc_auc_score,
 )

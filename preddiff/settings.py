@@ -351,7 +351,7 @@ def _line(problem: Any) -> str:
 
 def document() -> str:
     """Table of every key of a configuration, in Markdown: the body of config/README.md."""
-    tables = [
+    tables: list[tuple[str, type[Settings]]] = [
         ("The study", Study),
         ("`datasets.<name>`", Dataset),
         ("`datasets.<name>.phantom`", Phantom),
@@ -376,4 +376,6 @@ def _table(title: str, model: type[Settings]) -> str:
 def _default(value: Any) -> str:
     if value is None:
         return "null"
-    return str(list(value)) if isinstance(value, tuple) else str(value).lower()
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(list(value)) if isinstance(value, tuple) else str(value)

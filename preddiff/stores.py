@@ -54,7 +54,7 @@ class Variable:
 def create(
     path: Path,
     variables: Mapping[str, Variable],
-    coordinates: Mapping[str, tuple[str, Any]],
+    coordinates: Mapping[str, tuple[str | tuple[str, ...], Any]],
     provenance: Mapping[str, Any],
     about: Mapping[str, Any] | None = None,
 ) -> None:
@@ -153,7 +153,7 @@ def attributes(group: zarr.Group) -> dict[str, Any]:
     return dict(group.attrs)
 
 
-def array(group: zarr.Group, name: str) -> zarr.Array:
+def array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     """Array of a store.
 
     Raises
@@ -249,7 +249,8 @@ class ExpectationStore:
             array(self.group, "reference")[item] = expectations.reference[row].astype(np.float32)
             for name in ("change", "variance", "mean"):
                 values = getattr(expectations, name)[row].astype(np.float32)
-                array(self.group, name)[(item, slice(None), *block.slices)] = values
+                region: Any = (item, slice(None), *block.slices)
+                array(self.group, name)[region] = values
 
     def read(self, item: int) -> dict[str, NDArray[np.float32]]:
         """All arrays of an item, by name, without the item axis.

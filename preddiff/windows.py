@@ -143,7 +143,8 @@ class Windows:
         return out
 
     def _collect(self, values: FloatArray, axis: int) -> FloatArray:
-        return np.sum([values[self.starts[axis] + offset] for offset in range(self.k)], axis=0)
+        parts = [values[self.starts[axis] + offset] for offset in range(self.k)]
+        return np.asarray(np.sum(parts, axis=0))
 
     def index(self, block: Block) -> IntArray:
         """Grid indices of the windows of a block, in C order, shape (n, dimensions)."""
@@ -253,7 +254,7 @@ def offsets(side: int, space: tuple[int, ...], channels: int = 1) -> IntArray:
     int64 array (channels * side**d,), in C order of (channel, *patch).
     """
     box = np.indices((channels,) + (side,) * len(space)).reshape(len(space) + 1, -1)
-    return np.ravel_multi_index(tuple(box), (channels, *space)).astype(np.int64)
+    return np.asarray(np.ravel_multi_index(tuple(box), (channels, *space)), dtype=np.int64)
 
 
 def inside(k: int, l: int, position: tuple[int, ...], channels: int = 1) -> NDArray[np.bool_]:

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from nilearn.datasets import fetch_oasis_vbm, get_data_dirs  # type: ignore[import-untyped]
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+from nilearn.datasets import fetch_oasis_vbm, get_data_dirs
+from scipy.optimize import linear_sum_assignment
 
 from preddiff.errors import InputError
 from preddiff.files import write_atomically

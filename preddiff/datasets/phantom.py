@@ -239,9 +239,9 @@ def _write_subject(folder: Path, seed: int, subject: int, row: dict[str, str]) -
     patient = row["group"] == "patient"
     scanner = "AB".index(row["scanner"])
     made = scan(anatomy(seed), patient=patient, scanner=scanner, seed=seed, subject=subject)
-    image = nib.Nifti1Image(made.anisotropy, AFFINE)
-    # Stored as whole numbers of 0.0001, which compress better than floating-point noise.
-    image.set_data_dtype(np.int16)
+    # Whole numbers of 0.0001 compress better than floating-point noise. With a slope in the header
+    # nibabel writes the numbers as they are.
+    image = nib.Nifti1Image(np.round(made.anisotropy * 1e4).astype(np.int16), AFFINE)
     image.header.set_slope_inter(1e-4, 0)
     _write_image(image, folder / row["fa"])
     if patient:

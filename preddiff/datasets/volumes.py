@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -162,7 +163,7 @@ def read_volume(path: Path, subject: str) -> Volume:
         values that are not finite; the message names file and subject.
     """
     try:
-        image = nib.load(path)  # type: ignore[attr-defined]
+        image: Any = nib.load(path)
         values = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
     except FileNotFoundError:
         raise InputError(f"subject '{subject}': {path}: no such file") from None

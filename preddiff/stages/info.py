@@ -31,7 +31,7 @@ def describe(path: Path) -> str:
     return "\n".join(lines)
 
 
-def _array(name: str, one: zarr.Array) -> str:
+def _array(name: str, one: zarr.Array[Any]) -> str:
     dimensions = one.metadata.dimension_names or ()  # type: ignore[union-attr]
     shape = ", ".join(f"{d} {n}" for d, n in zip(dimensions, one.shape, strict=False))
     size = one.nbytes_stored()

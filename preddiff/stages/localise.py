@@ -1,5 +1,6 @@
 """Stage localise: score how well maps find known lesions, where the cohort has masks of them."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,8 @@ WEIGHTS = "weights"
 def localise(stores: Sequence[Path], classifier_folder: Path, data: Path, out: Path) -> None:
     """Score the magnitude of each map against the true masks, inside the classifier's slab.
 
-    The maps are the relevance stores' first targets and the classifier's weights (the baseline,
+    The maps are the relevance stores' first targets (a store none of whose items has a lesion is
+    left out) and the classifier's weights (the baseline,
     the same for all items). Magnitude, because a weight's sign alone does not tell for which class
     a voxel speaks.
 
@@ -41,7 +43,7 @@ def localise(stores: Sequence[Path], classifier_folder: Path, data: Path, out: P
     items, classifier = Items(data), LinearClassifier.load(classifier_folder)
     truth = _truth(items, classifier.slab)
     within = np.ones(classifier.space, dtype=bool)
-    tables = [_score(path, items, truth, within) for path in stores]
+    tables = [_score(path, truth, within) for path in stores]
     weights = np.abs(classifier.weights[0])
     names = list(truth)
     tables.append(_table(WEIGHTS, names, np.stack([weights] * len(names)), truth, within))
@@ -59,12 +61,13 @@ def _truth(items: Items, slab: tuple[slice, ...]) -> dict[str, NDArray[np.bool_]
 
 
 def _score(
-    path: Path, items: Items, truth: dict[str, NDArray[np.bool_]], within: NDArray[np.bool_]
+    path: Path, truth: dict[str, NDArray[np.bool_]], within: NDArray[np.bool_]
 ) -> pd.DataFrame:
     names = [str(name) for name in open_dataset(path)["item"].values]
     chosen = [number for number, name in enumerate(names) if name in truth]
     if not chosen:
-        raise InputError(f"{path}: none of its items has a truth mask in {items.path}")
+        print(f"{path}: left out, since none of its items has a lesion", file=sys.stderr)
+        return pd.DataFrame()
     relevance = array(open_store(path), "relevance")
     maps = np.abs(np.stack([np.asarray(relevance[number, 0]) for number in chosen]))
     return _table(path.stem, [names[n] for n in chosen], maps, truth, within)

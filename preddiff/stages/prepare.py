@@ -58,15 +58,19 @@ def _create(
     folder: Path, table: Path, columns: Columns, subjects: list[Subject], first: Volume
 ) -> None:
     shape = first.values.shape
-    per_voxel = {
-        "dimensions": ("item", *AXES),
-        "shape": (len(subjects), *shape),
-        "chunks": (1, *shape),
-    }
-    variables = {"intensity": Variable(**per_voxel, attributes={"long_name": columns.file})}
+
+    def per_voxel(meaning: str, dtype: str) -> Variable:
+        return Variable(
+            ("item", *AXES),
+            (len(subjects), *shape),
+            (1, *shape),
+            {"long_name": meaning},
+            dtype=dtype,
+        )
+
+    variables = {"intensity": per_voxel(columns.file, "float32")}
     if columns.truth is not None:
-        name = "1 where the item has a known lesion"
-        variables["truth"] = Variable(**per_voxel, attributes={"long_name": name}, dtype="uint8")
+        variables["truth"] = per_voxel("1 where the item has a known lesion", "uint8")
     coordinates = {
         "item": ("item", np.array([s.name for s in subjects])),
         "group": ("item", np.array([s.group for s in subjects])),

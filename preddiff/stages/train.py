@@ -80,7 +80,7 @@ def on_grid(values: np.ndarray, slab: tuple[slice, ...], items: Items) -> np.nda
 def save_volume(values: np.ndarray, affine: np.ndarray, path: Path) -> None:
     """Write a NIfTI volume."""
     with write_atomically(path) as temporary:
-        nib.save(nib.Nifti1Image(values, affine), temporary)  # type: ignore[attr-defined]
+        nib.save(nib.Nifti1Image(values, affine), temporary)
 
 
 def _write_scores(

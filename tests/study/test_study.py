@@ -1,0 +1,365 @@
+"""The whole study through Snakemake on a small cohort: results, reruns, faults on purpose."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from tests.study.cohort import AFFINE, LESION, SHAPE, small_study, write_cohort, write_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def snakemake(folder: Path, config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
+    command += ["--configfile", config, "--cores", "2", "--workflow-profile", "none", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def preddiff(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "preddiff", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def planned(folder: Path, config: Path) -> dict[str, int]:
+    """Rules that would run, and how often, from a dry run."""
+    done = snakemake(folder, config, "-n", "--quiet", "rules")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in (done.stdout + done.stderr).splitlines()]
+    jobs = {x[0]: int(x[1]) for x in lines if len(x) == 2 and x[1].isdigit()}
+    return {rule: count for rule, count in jobs.items() if rule not in ("total", "all")}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    """A finished study: its folder, its configuration file and its settings."""
+    folder = tmp_path_factory.mktemp("study")
+    settings = small_study(write_cohort(folder / "cohort"), "small")
+    config = write_config(folder / "config.yaml", settings)
+    done = snakemake(folder, config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, config, settings
+
+
+def test_nothing_is_left_to_do(study) -> None:
+    folder, config, _ = study
+    assert planned(folder, config) == {}
+
+
+def test_stores_open_with_xarray_as_the_contract_says(study) -> None:
+    results = study[0] / "results/small"
+    expectations = xr.open_zarr(results / "expectations/samples.zarr")
+    windows = ("window_x", "window_y", "window_z")
+    assert expectations["mean"].dims == ("item", "target", *windows)
+    assert expectations["variance"].dims == ("item", "target", *windows)
+    assert expectations["reference"].dims == ("item", "target")
+    assert expectations["mean"].dtype == np.float32
+    assert list(expectations["window_x"].values) == [4, 5, 6, 7, 8]
+    assert expectations["mean"].notnull().all()
+    relevance = xr.open_zarr(results / "relevance/marginal.zarr")
+    assert relevance["relevance"].dims == ("item", "target", "x", "y", "z")
+    assert relevance["stderr"].dims == relevance["relevance"].dims
+    assert list(relevance["x"].values) == [4, 5, 6, 7, 8, 9]
+    assert list(relevance["target"].values) == ["probability:patient", "logit:control"]
+    assert relevance.attrs["provenance"]["k"] == 2
+
+
+def test_classifier_is_reported_honestly(study) -> None:
+    folder = study[0] / "results/small/classifiers/logistic"
+    scores = json.loads((folder / "cv.json").read_text())
+    table = pd.read_csv(folder / "cv.tsv", sep="\t")
+    assert scores["items"] == len(table) == 12  # balanced: six of each
+    assert scores["accuracy_mean"] == pytest.approx(np.mean(scores["accuracy_per_fold"]))
+    assert np.trace(scores["confusion"]) == table["correct"].sum()
+    assert not list(folder.glob("*.pkl"))
+
+
+def test_relevance_finds_the_lesion(study) -> None:
+    table = pd.read_csv(
+        study[0] / "results/small/tables/localisation-logistic-summary.tsv", sep="\t"
+    )
+    auc = table[table["measure"] == "roc_auc"].set_index("map")["mean"]
+    assert set(auc.index) >= {"exact", "location", "marginal", "weights"}
+    assert auc["marginal"] > 0.7
+
+
+def test_samples_scatter_about_the_exact_relevance(study) -> None:
+    results = study[0] / "results/small/relevance"
+    exact = xr.open_zarr(results / "exact.zarr")["relevance"]
+    samples = xr.open_zarr(results / "samples.zarr")
+    deviation = ((samples["relevance"] - exact) / samples["stderr"]).values
+    assert np.isfinite(deviation).all()
+    assert np.sqrt(np.mean(deviation**2)) == pytest.approx(1, abs=0.35)
+
+
+def test_niftis_lie_on_the_input_grid(study) -> None:
+    files = sorted((study[0] / "results/small/relevance/exact-nifti").glob("*.nii.gz"))
+    assert len(files) == 14
+    image = nib.load(files[-1])
+    assert image.shape == SHAPE
+    assert np.allclose(image.affine, AFFINE)
+    stored = xr.open_zarr(study[0] / "results/small/relevance/exact.zarr")["relevance"][-1, 0]
+    assert np.allclose(image.get_fdata()[4:10], stored.values)
+    assert not image.get_fdata()[:4].any()
+
+
+def test_figures_exist_and_are_pictures(study) -> None:
+    for name in study[2]["figures"]:
+        picture = study[0] / f"results/small/figures/{name}.png"
+        assert picture.read_bytes()[:4] == b"\x89PNG"
+        assert picture.with_suffix(".pdf").read_bytes()[:4] == b"%PDF"
+
+
+def test_info_tells_what_is_done(study) -> None:
+    done = preddiff("info", study[0] / "results/small/expectations/samples.zarr")
+    assert "14 of 14 items" in done.stdout
+    assert "samples: 5" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "rules"),
+    [
+        ({"figures": {"weights": {"threshold": 0.3}}}, {"figure": 1}),
+        (
+            {"explanations": {"exact": {"items_per_job": 7}}},
+            {"explain", "relevance", "nifti", "localise", "figure"},
+        ),
+        (
+            {"explanations": {"samples": {"samples": 6}}},
+            {"open_expectations", "explain", "relevance", "localise"},
+        ),
+        (
+            {"classifiers": {"logistic": {"C": 2.0}}},
+            {"train", "open_expectations", "explain", "relevance", "nifti", "localise", "figure"},
+        ),
+    ],
+)
+def test_a_change_redoes_what_depends_on_it(study, tmp_path: Path, change, rules) -> None:
+    folder, _, settings = study
+    changed = json.loads(json.dumps(settings))
+    for section, objects in change.items():
+        for name, keys in objects.items():
+            changed[section][name].update(keys)
+    jobs = planned(folder, write_config(tmp_path / "config.yaml", changed))
+    assert jobs == rules if isinstance(rules, dict) else set(jobs) == rules
+
+
+def test_interrupted_and_resharded_runs_give_the_same_bits(study, tmp_path: Path) -> None:
+    source = study[0] / "results/small"
+    shutil.copytree(source, tmp_path / "small")
+    store = tmp_path / "small/expectations/samples.zarr"
+    intact = xr.open_zarr(source / "expectations/samples.zarr").load()
+    for name in ("mean", "change", "variance"):
+        for item in (0, 3, 13):  # the files of some items are lost, as if never written
+            shutil.rmtree(store / name / "c" / str(item))
+    for first, last in ((9, 14), (0, 1), (1, 9)):
+        done = preddiff("explain", store, "--first", first, "--last", last)
+        assert done.returncode == 0, done.stderr
+    again = xr.open_zarr(store).load()
+    for name in ("reference", "mean", "change", "variance"):
+        assert intact[name].values.tobytes() == again[name].values.tobytes()
+
+
+def test_an_incomplete_store_gives_no_relevance(study, tmp_path: Path) -> None:
+    source = study[0] / "results/small"
+    shutil.copytree(source, tmp_path / "small")
+    store = tmp_path / "small/expectations/samples.zarr"
+    shutil.rmtree(store / "mean" / "c" / "2")
+    done = preddiff("relevance", store, "--out", tmp_path / "relevance.zarr")
+    assert done.returncode == 2
+    assert "sub-02" in done.stderr and "preddiff explain" in done.stderr
+    assert not (tmp_path / "relevance.zarr").exists()
+    assert not list(tmp_path.glob(".*relevance*"))
+
+
+def test_a_store_made_by_another_classifier_is_refused(study, tmp_path: Path) -> None:
+    source = study[0] / "results/small"
+    shutil.copytree(source, tmp_path / "small")
+    folder = tmp_path / "small/classifiers/logistic"
+    weights = np.load(folder / "weights.npy")
+    np.save(folder / "weights.npy", weights * 2)
+    store = tmp_path / "small/expectations/exact.zarr"
+    shutil.rmtree(store / "mean" / "c" / "2")
+    done = preddiff("explain", store)
+    assert done.returncode == 2
+    assert "the classifier is not the one" in done.stderr and "preddiff open" in done.stderr
+
+
+def test_open_keeps_a_store_of_the_same_settings_and_starts_others_anew(
+    study, tmp_path: Path
+) -> None:
+    source = study[0] / "results/small"
+    shutil.copytree(source, tmp_path / "small")
+    results = tmp_path / "small"
+    command = [
+        "open",
+        "--data",
+        results / "data/cohort.zarr",
+        "--classifier",
+        results / "classifiers/logistic",
+        "--kind",
+        "marginal",
+        "--k",
+        2,
+        "--out",
+        tmp_path / "e.zarr",
+    ]
+    assert preddiff(*command).returncode == 0
+    assert preddiff("explain", tmp_path / "e.zarr").returncode == 0
+    kept = preddiff(*command)
+    assert kept.returncode == 0 and "anew" not in kept.stderr
+    assert "14 of 14 items" in preddiff("info", tmp_path / "e.zarr").stdout
+    anew = preddiff(*command, "--stride", 2)
+    assert "stride: 1 -> 2" in anew.stderr
+    assert "0 of 14 items" in preddiff("info", tmp_path / "e.zarr").stdout
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("missing", "sub-03.nii.gz: no such file"),
+        ("truncated", "truncated"),
+        ("grid", "resample all volumes to one grid"),
+        ("affine", "another affine"),
+        ("nan", "NaN or infinite"),
+        ("twice", "'sub-03' is listed twice"),
+        ("group", "has group 'patiennt'"),
+        ("one class", "no subject has group 'control'"),
+    ],
+)
+def test_bad_cohorts_are_refused_by_name(tmp_path: Path, fault: str, message: str) -> None:
+    table = write_cohort(tmp_path / "cohort")
+    file = tmp_path / "cohort/sub-03.nii.gz"
+    rows = pd.read_csv(table, sep="\t", keep_default_na=False)
+    values = nib.load(file).get_fdata().astype(np.float32)
+    if fault == "missing":
+        file.unlink()
+    elif fault == "truncated":
+        file.write_bytes(file.read_bytes()[:2000])
+    elif fault == "grid":
+        nib.save(nib.Nifti1Image(values[1:], AFFINE), file)
+    elif fault == "affine":
+        nib.save(nib.Nifti1Image(values, np.diag([2.0, 2, 2, 1])), file)
+    elif fault == "nan":
+        values[3, 3, 3] = np.nan
+        nib.save(nib.Nifti1Image(values, AFFINE), file)
+    elif fault == "twice":
+        rows.loc[5, "participant_id"] = "sub-03"
+    elif fault == "group":
+        rows.loc[3, "group"] = "patiennt"
+    elif fault == "one class":
+        rows["group"] = "patient"
+    rows.to_csv(table, sep="\t", index=False)
+    done = preddiff("prepare", table, "--out", tmp_path / "data.zarr")
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert "sub-03" in done.stderr or fault == "one class"
+    assert [path.name for path in tmp_path.iterdir()] == ["cohort"]
+
+
+def test_a_bad_volume_stops_the_study_with_its_name(tmp_path: Path) -> None:
+    table = write_cohort(tmp_path / "cohort")
+    (tmp_path / "cohort/sub-03.nii.gz").unlink()
+    config = write_config(tmp_path / "config.yaml", small_study(table, "bad"))
+    done = snakemake(tmp_path, config)
+    assert done.returncode != 0
+    assert "subject 'sub-03'" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("explanations.exact.sampels", 5, "unknown key 'sampels': did you mean 'samples'?"),
+        ("explanations.exact.sampler", "conditionl", "did you mean 'conditional'?"),
+        ("explanations.exact.k", 0, "explanations.exact.k"),
+        ("classifiers.logistic.slices", [9, 4], "classifiers.logistic.slices"),
+        ("datasets.cohort.phantom", {}, "exactly one of table, phantom and oasis"),
+        ("study", "../elsewhere", "study"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(tmp_path: Path, path, value, message) -> None:
+    settings = small_study(write_cohort(tmp_path / "cohort"), "bad")
+    *parents, last = path.split(".")
+    place = settings
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    done = snakemake(tmp_path, write_config(tmp_path / "config.yaml", settings), "-n")
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["--slices", 4, 20], "lie outside the volumes"),
+        (["--slices", 4, 9, "--folds", 10], "set the classifier's folds to 6 or less"),
+    ],
+)
+def test_bad_classifiers_are_refused(study, tmp_path: Path, settings, message) -> None:
+    data = study[0] / "results/small/data/cohort.zarr"
+    done = preddiff("train", "--data", data, *settings, "--out", tmp_path / "classifier")
+    assert done.returncode == 2 and message in done.stderr
+    assert not (tmp_path / "classifier/classifier.json").exists()
+
+
+def test_windows_larger_than_the_slab_are_refused(study, tmp_path: Path) -> None:
+    results = study[0] / "results/small"
+    done = preddiff(
+        "open",
+        "--data",
+        results / "data/cohort.zarr",
+        "--classifier",
+        results / "classifiers/logistic",
+        "--kind",
+        "marginal",
+        "--k",
+        7,
+        "--out",
+        tmp_path / "e.zarr",
+    )
+    assert done.returncode == 2 and "choose k between 1 and 6" in done.stderr
+    assert not (tmp_path / "e.zarr").exists()
+
+
+def test_lesions_lie_in_the_slab_of_the_test_cohort() -> None:
+    assert LESION[0].start >= 4 and LESION[0].stop <= 10
+
+
+@pytest.mark.slow
+def test_real_brains_from_nifti_to_figures(real_cohort: Path, tmp_path: Path) -> None:
+    settings = {
+        "study": "real",
+        "datasets": {
+            "brains": {
+                "table": str(real_cohort / "participants.tsv"),
+                "file": "gm",
+                "classes": ["young", "older"],
+            }
+        },
+        "classifiers": {"logistic": {"dataset": "brains", "folds": 4}},
+        "samplers": {"conditional": {"kind": "conditional"}, "marginal": {"kind": "marginal"}},
+        "explanations": {
+            "conditional": {"classifier": "logistic", "sampler": "conditional", "nifti": True},
+            "marginal": {"classifier": "logistic", "sampler": "marginal"},
+        },
+        "figures": {
+            "figure-9": {"kind": "weights", "explanations": ["conditional"]},
+            "figure-10": {"kind": "subjects", "explanations": ["marginal"], "slices": [39]},
+        },
+    }
+    done = snakemake(tmp_path, write_config(tmp_path / "config.yaml", settings))
+    assert done.returncode == 0, done.stdout + done.stderr
+    scores = json.loads((tmp_path / "results/real/classifiers/logistic/cv.json").read_text())
+    assert scores["items"] == 16
+    assert scores["accuracy_mean"] == pytest.approx(0.8125, abs=0.07)
+    assert (tmp_path / "results/real/figures/figure-9.png").stat().st_size > 50_000
