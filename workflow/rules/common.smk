@@ -43,14 +43,20 @@ wildcard_constraints:
 
 def datasets_of(source):
     """Pattern of the datasets that come from a source; matches nothing if there are none."""
-    names = [name for name, dataset in study.datasets.items() if getattr(dataset, source)]
+    names = [
+        name for name, dataset in study.datasets.items() if getattr(dataset, source)
+    ]
     return "|".join(names) or "(?!)"
 
 
 def table_of(wildcards):
     """Table of a dataset's subjects: the user's, or one that a rule makes."""
     given = study.datasets[wildcards.dataset].table
-    return str(given) if given else f"{RESULTS}/cohorts/{wildcards.dataset}/participants.tsv"
+    return (
+        str(given)
+        if given
+        else f"{RESULTS}/cohorts/{wildcards.dataset}/participants.tsv"
+    )
 
 
 def volumes_of(wildcards):
@@ -83,7 +89,9 @@ def gaussian_of(explanation):
     if sampler.kind != "conditional":
         return None
     slab = slab_of(chosen.classifier)
-    place = f"-axis{slab.axis}-{slab.slices[0]}-{slab.slices[1]}" if sampler.grid else ""
+    place = (
+        f"-axis{slab.axis}-{slab.slices[0]}-{slab.slices[1]}" if sampler.grid else ""
+    )
     dataset = study.classifiers[chosen.classifier].dataset
     return f"{dataset}-l{chosen.l}-{chosen.sampler}{place}"
 
@@ -132,7 +140,9 @@ def localised(classifier):
     """Explanations of a classifier whose cohort has truth masks."""
     if study.datasets[study.classifiers[classifier].dataset].truth is None:
         return []
-    return [name for name, e in study.explanations.items() if e.classifier == classifier]
+    return [
+        name for name, e in study.explanations.items() if e.classifier == classifier
+    ]
 
 
 def classifier_of(figure):

@@ -9,15 +9,23 @@ rule open_expectations:
             f"{RESULTS}/classifiers/{study.explanations[w.explanation].classifier}/classifier.json"
         ),
         gaussian=lambda w: (
-            store("gaussians", gaussian_of(w.explanation)) if gaussian_of(w.explanation) else []
+            store("gaussians", gaussian_of(w.explanation))
+            if gaussian_of(w.explanation)
+            else []
         ),
     output:
         f"{RESULTS}/expectations/{{explanation}}.opened",
+    log:
+        f"{RESULTS}/logs/open-{{explanation}}.log",
+    conda:
+        "../../envs/preddiff.yaml"
     params:
         sampler=lambda w: write_options(
             study.samplers[study.explanations[w.explanation].sampler]
         ),
-        windows=lambda w: write_options(study.explanations[w.explanation].part(WindowSettings)),
+        windows=lambda w: write_options(
+            study.explanations[w.explanation].part(WindowSettings)
+        ),
         data=subpath(input.data, parent=True),
         classifier=subpath(input.classifier, parent=True),
         gaussian=lambda w, input: (
@@ -26,10 +34,6 @@ rule open_expectations:
         store=f"{RESULTS}/expectations/{{explanation}}.zarr",
         seed=study.seed,
         code=digest_code("preddiff.engines.linear"),
-    log:
-        f"{RESULTS}/logs/open-{{explanation}}.log",
-    conda:
-        "../../envs/preddiff.yaml"
     shell:
         "preddiff open --data {params.data:q} --classifier {params.classifier:q} "
         "{params.gaussian} {params.sampler} {params.windows} --seed {params.seed} "
@@ -46,22 +50,22 @@ rule explain:
         f"{RESULTS}/expectations/{{explanation}}.opened",
     output:
         f"{RESULTS}/expectations/{{explanation}}.done/items-{{first}}-{{last}}.json",
-    params:
-        store=f"{RESULTS}/expectations/{{explanation}}.zarr",
-        first=lambda w: int(w.first),
-        last=lambda w: int(w.last),
-    wildcard_constraints:
-        first=r"\d+",
-        last=r"\d+",
     log:
         f"{RESULTS}/logs/explain-{{explanation}}-{{first}}-{{last}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/explain-{{explanation}}-{{first}}-{{last}}.tsv"
+    wildcard_constraints:
+        first=r"\d+",
+        last=r"\d+",
+    conda:
+        "../../envs/preddiff.yaml"
     resources:
         mem_mb=4000,
         runtime=60,
-    conda:
-        "../../envs/preddiff.yaml"
+    params:
+        store=f"{RESULTS}/expectations/{{explanation}}.zarr",
+        first=lambda w: int(w.first),
+        last=lambda w: int(w.last),
     shell:
         "preddiff explain {params.store:q} --first {params.first} --last {params.last} "
         "--marker {output:q} 2>&1 | tee {log:q}"

@@ -19,16 +19,16 @@ rule figure:
             labels={"figure": "{figure}"},
         ),
         pdf=f"{RESULTS}/figures/{{figure}}.pdf",
+    log:
+        f"{RESULTS}/logs/figure-{{figure}}.log",
+    conda:
+        "../../envs/preddiff.yaml"
     params:
         settings=lambda w: write_options(study.figures[w.figure].part(FigureSettings)),
         stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
         classifier=subpath(input.classifier, parent=True),
         data=subpath(input.data, parent=True),
         code=digest_code("preddiff.stages.figures"),
-    log:
-        f"{RESULTS}/logs/figure-{{figure}}.log",
-    conda:
-        "../../envs/preddiff.yaml"
     shell:
         "preddiff figure {params.stores:q} --classifier {params.classifier:q} "
         "--data {params.data:q} {params.settings} --out {output.png:q} 2>&1 | tee {log:q}"

@@ -5,23 +5,23 @@ rule phantom:
     """Write a cohort whose truth is known."""
     output:
         f"{RESULTS}/cohorts/{{dataset}}/participants.tsv",
+    log:
+        f"{RESULTS}/logs/phantom-{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/phantom-{{dataset}}.tsv"
+    wildcard_constraints:
+        dataset=datasets_of("phantom"),
+    conda:
+        "../../envs/preddiff.yaml"
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
         settings=lambda w: write_options(study.datasets[w.dataset].phantom),
         folder=subpath(output[0], parent=True),
         seed=study.seed,
         code=digest_code("preddiff.datasets.phantom"),
-    wildcard_constraints:
-        dataset=datasets_of("phantom"),
-    log:
-        f"{RESULTS}/logs/phantom-{{dataset}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/phantom-{{dataset}}.tsv"
-    threads: 4
-    resources:
-        mem_mb=4000,
-        runtime=30,
-    conda:
-        "../../envs/preddiff.yaml"
     shell:
         "preddiff phantom {params.settings} --seed {params.seed} --threads {threads} "
         "--out {params.folder:q} 2>&1 | tee {log:q}"
@@ -31,18 +31,18 @@ rule fetch_oasis:
     """Fetch the OASIS cohort: the only rule that needs the network."""
     output:
         f"{RESULTS}/cohorts/{{dataset}}/participants.tsv",
-    params:
-        settings=lambda w: write_options(study.datasets[w.dataset].oasis),
-        folder=subpath(output[0], parent=True),
-        code=digest_code("preddiff.datasets.oasis"),
-    wildcard_constraints:
-        dataset=datasets_of("oasis"),
     log:
         f"{RESULTS}/logs/fetch-oasis-{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/fetch-oasis-{{dataset}}.tsv"
+    wildcard_constraints:
+        dataset=datasets_of("oasis"),
     conda:
         "../../envs/preddiff.yaml"
+    params:
+        settings=lambda w: write_options(study.datasets[w.dataset].oasis),
+        folder=subpath(output[0], parent=True),
+        code=digest_code("preddiff.datasets.oasis"),
     shell:
         "preddiff fetch-oasis {params.settings} --out {params.folder:q} 2>&1 | tee {log:q}"
 
@@ -58,19 +58,19 @@ rule prepare:
         volumes=volumes_of,
     output:
         f"{RESULTS}/data/{{dataset}}.zarr/zarr.json",
-    params:
-        settings=lambda w: write_options(study.datasets[w.dataset].part(Columns)),
-        store=subpath(output[0], parent=True),
-        code=digest_code("preddiff.stages.prepare"),
     log:
         f"{RESULTS}/logs/prepare-{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/prepare-{{dataset}}.tsv"
+    conda:
+        "../../envs/preddiff.yaml"
     resources:
         mem_mb=4000,
         runtime=60,
-    conda:
-        "../../envs/preddiff.yaml"
+    params:
+        settings=lambda w: write_options(study.datasets[w.dataset].part(Columns)),
+        store=subpath(output[0], parent=True),
+        code=digest_code("preddiff.stages.prepare"),
     shell:
         "preddiff prepare {input.table:q} {params.settings} --out {params.store:q} "
         "2>&1 | tee {log:q}"

@@ -7,19 +7,19 @@ rule relevance:
         lambda w: shards_of(w.explanation),
     output:
         f"{RESULTS}/relevance/{{explanation}}.zarr/zarr.json",
-    params:
-        expectations=f"{RESULTS}/expectations/{{explanation}}.zarr",
-        store=subpath(output[0], parent=True),
-        code=digest_code("preddiff.stages.relevance"),
     log:
         f"{RESULTS}/logs/relevance-{{explanation}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/relevance-{{explanation}}.tsv"
+    conda:
+        "../../envs/preddiff.yaml"
     resources:
         mem_mb=4000,
         runtime=60,
-    conda:
-        "../../envs/preddiff.yaml"
+    params:
+        expectations=f"{RESULTS}/expectations/{{explanation}}.zarr",
+        store=subpath(output[0], parent=True),
+        code=digest_code("preddiff.stages.relevance"),
     shell:
         "preddiff relevance {params.expectations:q} --out {params.store:q} 2>&1 | tee {log:q}"
 
@@ -31,14 +31,14 @@ rule nifti:
         data=lambda w: data_of(study.explanations[w.explanation].classifier),
     output:
         directory(f"{RESULTS}/relevance/{{explanation}}-nifti"),
-    params:
-        store=subpath(input.relevance, parent=True),
-        data=subpath(input.data, parent=True),
-        code=digest_code("preddiff.stages.nifti"),
     log:
         f"{RESULTS}/logs/nifti-{{explanation}}.log",
     conda:
         "../../envs/preddiff.yaml"
+    params:
+        store=subpath(input.relevance, parent=True),
+        data=subpath(input.data, parent=True),
+        code=digest_code("preddiff.stages.nifti"),
     shell:
         "preddiff nifti {params.store:q} --data {params.data:q} --out {output:q} "
         "2>&1 | tee {log:q}"
@@ -47,7 +47,9 @@ rule nifti:
 rule localise:
     """Score how well maps find the planted sites."""
     input:
-        relevance=lambda w: [store("relevance", name) for name in localised(w.classifier)],
+        relevance=lambda w: [
+            store("relevance", name) for name in localised(w.classifier)
+        ],
         classifier=f"{RESULTS}/classifiers/{{classifier}}/classifier.json",
         data=lambda w: data_of(w.classifier),
     output:
@@ -58,20 +60,20 @@ rule localise:
             category="Tables",
             labels={"table": "localisation", "of": "{classifier}"},
         ),
+    log:
+        f"{RESULTS}/logs/localise-{{classifier}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/localise-{{classifier}}.tsv"
+    conda:
+        "../../envs/preddiff.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
     params:
         stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
         classifier=subpath(input.classifier, parent=True),
         data=subpath(input.data, parent=True),
         code=digest_code("preddiff.stages.localise"),
-    log:
-        f"{RESULTS}/logs/localise-{{classifier}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/localise-{{classifier}}.tsv"
-    resources:
-        mem_mb=4000,
-        runtime=60,
-    conda:
-        "../../envs/preddiff.yaml"
     shell:
         "preddiff localise {params.stores:q} --classifier {params.classifier:q} "
         "--data {params.data:q} --out {output.table:q} 2>&1 | tee {log:q}"
