@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -79,11 +80,10 @@ class NormalShift:
         )
 
 
-@dataclass(frozen=True)
 class DonorShift:
     """Shifts to finitely many values: what each donor has in the window.
 
-    Attributes
+    Parameters
     ----------
     donors : float64 array (donors, windows)
         Contribution w_w . x_w of the donors' windows to the logit.
@@ -93,9 +93,14 @@ class DonorShift:
         Takes an input to the contributions of its own windows.
     """
 
-    donors: FloatArray
-    sampler: Marginal | None
-    contribution: sparse.csr_array
+    def __init__(
+        self, donors: FloatArray, sampler: Marginal | None, contribution: sparse.csr_array
+    ) -> None:
+        self.donors = donors
+        self.sampler = sampler
+        self.contribution = contribution
+        # Exponentials are taken once per donor, not once per donor and item.
+        self.inverse_odds = np.exp(-donors)
 
     def moments(self, x: FloatArray, items: Sequence[str], logits: FloatArray) -> Moments:
         """See `Shift.moments`."""
@@ -104,10 +109,37 @@ class DonorShift:
         return Moments(*(np.stack(part) for part in zip(*rows, strict=True)))
 
     def _row(self, own: FloatArray, item: str, logit: float) -> tuple[FloatArray, ...]:
-        donors = self.donors if self.sampler is None else self.donors[self.sampler.others(item)]
-        shifts = donors - own
-        changes = expit(logit + shifts) - expit(logit)
-        return changes.mean(axis=0), changes.var(axis=0), shifts.mean(axis=0), shifts.var(axis=0)
+        everyone = np.arange(len(self.donors))
+        kept = everyone if self.sampler is None else self.sampler.others(item)
+        reference = expit(logit)
+        scale = np.exp(own - logit)
+        first, second, p = np.zeros_like(own), np.zeros_like(own), np.empty_like(own)
+        for donor in kept:
+            # sigmoid(logit - own + donor), less the reference.
+            np.multiply(scale, self.inverse_odds[donor], out=p)
+            p += 1
+            np.reciprocal(p, out=p)
+            p -= reference
+            first += p
+            p *= p
+            second += p
+        change = first / len(kept)
+        variance = np.maximum(second / len(kept) - change**2, 0)
+        return change, variance, *self._shift_moments(own, kept)
+
+    def _shift_moments(
+        self, own: FloatArray, kept: NDArray[np.int64]
+    ) -> tuple[FloatArray, FloatArray]:
+        left_out = np.setdiff1d(np.arange(len(self.donors)), kept)
+        total, squares = self._sums
+        total = total - self.donors[left_out].sum(axis=0)
+        squares = squares - np.square(self.donors[left_out]).sum(axis=0)
+        mean = total / len(kept)
+        return mean - own, np.maximum(squares / len(kept) - mean**2, 0)
+
+    @cached_property
+    def _sums(self) -> tuple[FloatArray, FloatArray]:
+        return self.donors.sum(axis=0), np.square(self.donors).sum(axis=0)
 
 
 class Exact:
