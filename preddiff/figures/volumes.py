@@ -193,7 +193,7 @@ def patch_sizes(
     Figure
     """
     view = View(axis, affine)
-    size = (2.9 * len(relevances), 2.2 * len(slices) + 0.5)
+    size = (3.1 * len(relevances), 2.2 * len(slices) + 0.5)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title, fontsize=9)
     grid = figure.subplots(len(slices), len(relevances), squeeze=False)
