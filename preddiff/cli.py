@@ -212,6 +212,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"preddiff: error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        # A full disk, a folder that may not be written to, ...: the system's words name the file.
-        print(f"preddiff: error: {error}", file=sys.stderr)
+        # A full disk, a folder that may not be written to, ...; not all of them name the file.
+        where = error.filename or getattr(arguments, "out", None) or arguments.store
+        reason = error.strerror or error
+        print(f"preddiff: error: {where}: {reason}; mend it and run again", file=sys.stderr)
         sys.exit(2)

@@ -363,3 +363,16 @@ def test_real_brains_from_nifti_to_figures(real_cohort: Path, tmp_path: Path) ->
     assert scores["items"] == 16
     assert scores["accuracy_mean"] == pytest.approx(0.8125, abs=0.07)
     assert (tmp_path / "results/real/figures/figure-9.png").stat().st_size > 50_000
+
+
+def test_a_full_disk_is_reported_and_leaves_nothing_behind(study, tmp_path: Path) -> None:
+    # A limit on the size of files fails writes in their midst, as a full disk does.
+    data = tmp_path / "data.zarr"
+    command = [sys.executable, "-m", "preddiff", "prepare", study[0] / "cohort/participants.tsv"]
+    limited = f"ulimit -f 4; trap '' XFSZ; exec \"$@\" --out {data}"
+    done = subprocess.run(
+        ["bash", "-c", limited, "bash", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "data.zarr" in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
