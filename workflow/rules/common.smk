@@ -62,7 +62,7 @@ def table_of(wildcards):
 def volumes_of(wildcards):
     """Files that a user's table names; those that are missing are left to the rule to report."""
     dataset = study.datasets[wildcards.dataset]
-    if dataset.table is None or not dataset.table.exists():
+    if dataset.table is None:
         return []
     subjects = mended_by_the_user(read_table, dataset.table, dataset.part(Columns))
     files = [s.file for s in subjects] + [s.truth for s in subjects if s.truth]
@@ -122,8 +122,6 @@ def number_of_items(explanation):
         return dataset.phantom.patients + dataset.phantom.controls
     if dataset.oasis:
         return dataset.oasis.subjects or OASIS_SUBJECTS
-    if not dataset.table.exists():
-        return 1
     return len(mended_by_the_user(read_table, dataset.table, dataset.part(Columns)))
 
 
