@@ -103,7 +103,9 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such table of subjects; name yours as the dataset's table") from None
+        raise InputError(
+            f"{path}: no such table of subjects; name yours as the dataset's table"
+        ) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as a table: {error}") from None
     return table
