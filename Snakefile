@@ -1,7 +1,7 @@
 # A study by prediction difference analysis; config/README.md documents its configuration.
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.27")
 
 
 report: "workflow/report/workflow.rst"

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
 from torch import Tensor
 
 from preddiff.classifiers.linear import LinearClassifier
@@ -64,7 +63,7 @@ def explain(
     samples: int = 10,
     stride: int = 1,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     progress: bool = True,
 ) -> Explanation:
     """Explain one input by prediction difference analysis (Algorithm 1 of the paper).
@@ -95,8 +94,8 @@ def explain(
         Distance of neighbouring windows.
     seed : int
         Same seed, same draws.
-    batch_size : int
-        Inputs per forward pass.
+    batch_size : int, optional
+        Inputs per forward pass; by default as suits the device of the module.
     progress : bool
         Show a progress bar.
 
@@ -147,7 +146,7 @@ def explain(
     else:
         nodes = _Nodes(classifier, target, output)
         classes, drawn = nodes.count(x), samples
-        engine = Dense(nodes, sampler, windows, samples, seed, batch_size)
+        engine = Dense(nodes, sampler, windows, samples, seed, batch_size, device=nodes.device)
     if output != "activations" and training_size is None:
         raise InputError(
             "training_size is missing: the weight of evidence needs the number of training "
@@ -165,20 +164,27 @@ class _Nodes:
         self.target = target
         self.output = output
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, item: str) -> Tensor:
         values = self._rows(x)
         if self.output == "logits":
-            values = softmax(values, axis=1)
-        return torch.from_numpy(values[:, [self.target]])
+            values = torch.softmax(values, 1)
+        return values[:, [self.target]]
+
+    @property
+    def device(self) -> torch.device:
+        """Where a module's parameters lie; functions take arrays of the host."""
+        if isinstance(self.classifier, torch.nn.Module):
+            return next((p.device for p in self.classifier.parameters()), torch.device("cpu"))
+        return torch.device("cpu")
 
     def count(self, x: NDArray[np.float32]) -> int:
         """Number of columns; checks the output of one input."""
-        columns = self._rows(torch.from_numpy(x[None])).shape[1]
+        columns = self._rows(torch.from_numpy(x[None]).to(self.device)).shape[1]
         if not 0 <= self.target < columns:
             raise InputError(f"target {self.target}: the classifier puts out {columns} numbers")
         return columns
 
-    def _rows(self, x: Tensor) -> FloatArray:
+    def _rows(self, x: Tensor) -> Tensor:
         if isinstance(self.classifier, torch.nn.Module):
             if self.classifier.training:
                 raise InputError("the network is in training mode: call its eval() first")
@@ -189,13 +195,13 @@ class _Nodes:
                     f"the network returns a {type(values).__name__}: wrap it so that it returns "
                     "one tensor"
                 )
-            found = values.double().numpy()
+            found = values.double()
         else:
-            found = np.asarray(self.classifier(x.numpy()), dtype=np.float64)
+            found = torch.from_numpy(np.asarray(self.classifier(x.numpy()), dtype=np.float64))
         if found.ndim != 2 or len(found) != len(x):
             raise InputError(
-                f"the classifier took {len(x)} inputs to an output of shape {found.shape}: "
-                "it must give one row of numbers for each input"
+                f"the classifier took {len(x)} inputs to an output of shape "
+                f"{tuple(found.shape)}: it must give one row of numbers for each input"
             )
         return found
 
@@ -210,12 +216,11 @@ def _all_blocks(
     total = sum(block.size for block in blocks)
     with show(total=total, desc="explain", unit="window", disable=not progress) as bar:
         for block in blocks:
-            found = engine.expectations(x[None], ["input"], block)
+            found = engine.expectations(x[None], ["input"], block, bar.update)
             reference = found.reference
             part: Any = (..., *block.slices)
             change[part] = found.change
             variance[part] = found.variance
-            bar.update(block.size)
     return Expectations(reference, change, variance)
 
 

@@ -9,13 +9,21 @@ from preddiff.errors import InputError
 from preddiff.options import add_options, read_options
 from preddiff.settings import (
     Columns,
+    DigitSettings,
+    DigitTraining,
     FigureSettings,
     GaussianSettings,
+    Geometry,
+    ImageFigureSettings,
+    ImageSet,
     Logistic,
+    ModuleSettings,
     Oasis,
     Phantom,
-    Sampler,
+    SamplerSettings,
     Slab,
+    TargetSettings,
+    TorchvisionSettings,
     WindowSettings,
 )
 
@@ -54,11 +62,63 @@ def _gaussian(a: argparse.Namespace) -> None:
     fit_gaussian(a.data, settings, a.l, slab, a.seed, a.threads, a.out)
 
 
+def _prepare_images(a: argparse.Namespace) -> None:
+    from preddiff.stages.prepare_images import prepare_images
+
+    settings, geometry = read_options(a, ImageSet), read_options(a, Geometry)
+    prepare_images(settings, geometry, a.seed, a.threads, a.out, a.report)
+
+
+def _prepare_digits(a: argparse.Namespace) -> None:
+    from preddiff.stages.prepare_images import prepare_digits
+
+    prepare_digits(read_options(a, DigitSettings), a.seed, a.out)
+
+
+def _fetch_weights(a: argparse.Namespace) -> None:
+    from preddiff.stages.network import fetch_weights
+
+    fetch_weights(a.name, a.weights, a.out)
+
+
+def _torchvision(a: argparse.Namespace) -> None:
+    from preddiff.stages.network import store_torchvision
+
+    settings = read_options(a, TorchvisionSettings)
+    store_torchvision(settings, a.state_dict or Path(settings.weights), a.out)
+
+
+def _module(a: argparse.Namespace) -> None:
+    from preddiff.stages.network import store_module
+
+    store_module(read_options(a, ModuleSettings), a.out)
+
+
+def _train_digits(a: argparse.Namespace) -> None:
+    from preddiff.stages.network import train_digits
+
+    train_digits(a.data, read_options(a, DigitTraining), a.seed, a.threads, a.out)
+
+
+def _layers(a: argparse.Namespace) -> None:
+    from preddiff.stages.network import describe_layers
+
+    print(describe_layers(a.classifier))
+
+
+def _predict(a: argparse.Namespace) -> None:
+    from preddiff.stages.predict import predict
+
+    predict(a.data, a.classifier, a.device, a.threads, a.out)
+
+
 def _open(a: argparse.Namespace) -> None:
+    from preddiff.inputs import Inputs
     from preddiff.stages.open import open_expectations
 
-    sampler, settings = read_options(a, Sampler), read_options(a, WindowSettings)
-    changed = open_expectations(a.data, a.classifier, a.gaussian, sampler, settings, a.seed, a.out)
+    inputs = Inputs(a.data, a.classifier, a.gaussian, a.donors, a.predictions)
+    sampler, settings = read_options(a, SamplerSettings), read_options(a, WindowSettings)
+    changed = open_expectations(inputs, sampler, settings, a.seed, a.out)
     if changed:
         print(f"{a.out}: started anew, since this changed:", *changed, sep="\n  ", file=sys.stderr)
     if a.marker is not None:
@@ -69,7 +129,32 @@ def _open(a: argparse.Namespace) -> None:
 def _explain(a: argparse.Namespace) -> None:
     from preddiff.stages.explain import explain
 
-    explain(a.store, a.first, a.last, a.marker)
+    explain(a.store, a.first, a.last, a.marker, threads=a.threads, batch_size=a.batch_size or None)
+
+
+def _sensitivity(a: argparse.Namespace) -> None:
+    from preddiff.inputs import Inputs
+    from preddiff.stages.sensitivity import compute_sensitivity
+
+    inputs = Inputs(a.data, a.classifier, predictions=a.predictions)
+    compute_sensitivity(inputs, read_options(a, TargetSettings), a.device, a.threads, a.out)
+
+
+def _deletion(a: argparse.Namespace) -> None:
+    from preddiff.stages.deletion import delete_and_insert
+
+    delete_and_insert(
+        a.stores,
+        a.data,
+        a.classifier,
+        a.gaussian,
+        k=a.k,
+        random_orders=a.random_orders,
+        seed=a.seed,
+        device=a.device,
+        threads=a.threads,
+        out=a.out,
+    )
 
 
 def _relevance(a: argparse.Namespace) -> None:
@@ -94,6 +179,12 @@ def _figure(a: argparse.Namespace) -> None:
     from preddiff.stages.figures import draw
 
     draw(a.stores, a.classifier, a.data, read_options(a, FigureSettings), a.out)
+
+
+def _image_figure(a: argparse.Namespace) -> None:
+    from preddiff.stages.image_figures import draw_images
+
+    draw_images(a.stores, read_options(a, ImageFigureSettings), a.out)
 
 
 def _info(a: argparse.Namespace) -> None:
@@ -130,6 +221,14 @@ def parser() -> argparse.ArgumentParser:
     def threads(p: argparse.ArgumentParser) -> None:
         p.add_argument("--threads", type=int, default=1, help="cores to use (default: 1)")
 
+    def device(p: argparse.ArgumentParser) -> None:
+        p.add_argument(
+            "--device",
+            choices=("auto", "cpu", "cuda"),
+            default="auto",
+            help="where networks run; auto takes a GPU where there is one (default: auto)",
+        )
+
     p = stage("phantom", _phantom, "write a cohort whose truth is known, as NIfTI files")
     add_options(p, Phantom)
     option(p, "--out", "folder for the cohort")
@@ -145,11 +244,55 @@ def parser() -> argparse.ArgumentParser:
     add_options(p, Columns)
     option(p, "--out", "data store to write")
 
+    p = stage("prepare-images", _prepare_images, "read image files and write them as a Zarr store")
+    add_options(p, ImageSet)
+    add_options(p, Geometry)
+    option(p, "--out", "data store to write")
+    option(p, "--report", "table to write of images that were converted or left out")
+    seed(p)
+    threads(p)
+
+    p = stage("prepare-digits", _prepare_digits, "write scikit-learn's digits as a Zarr store")
+    add_options(p, DigitSettings)
+    option(p, "--out", "data store to write")
+    seed(p)
+
     p = stage("train", _train, "cross-validate and fit the L2 logistic regression")
     option(p, "--data", "data store")
     add_options(p, Logistic)
     option(p, "--out", "folder for the classifier")
     seed(p)
+
+    p = stage("train-digits", _train_digits, "train a small network on the digits")
+    option(p, "--data", "data store of digits")
+    add_options(p, DigitTraining)
+    option(p, "--out", "folder for the classifier")
+    seed(p)
+    threads(p)
+
+    p = stage("fetch-weights", _fetch_weights, "fetch torchvision's weights (needs network)")
+    p.add_argument("name", help="torchvision's name of the network, such as alexnet")
+    p.add_argument("--weights", default="DEFAULT", help="torchvision's name (default: DEFAULT)")
+    option(p, "--out", "file to write (.safetensors)")
+
+    p = stage("torchvision", _torchvision, "store a network of torchvision as a classifier")
+    add_options(p, TorchvisionSettings)
+    option(p, "--state-dict", "weights that fetch-weights wrote; else `weights`", required=False)
+    option(p, "--out", "folder for the classifier")
+
+    p = stage("module", _module, "store a network of your own as a classifier")
+    add_options(p, ModuleSettings)
+    option(p, "--out", "folder for the classifier")
+
+    p = stage("layers", _layers, "list the layers of a network that can be explained")
+    p.add_argument("classifier", help="folder of a classifier, or torchvision's name of a network")
+
+    p = stage("predict", _predict, "classify all items with a network")
+    option(p, "--data", "data store")
+    option(p, "--classifier", "folder of the classifier")
+    device(p)
+    threads(p)
+    option(p, "--out", "table to write (.tsv); the accuracy is written beside it (.json)")
 
     p = stage("gaussian", _gaussian, "fit the patch Gaussian on the training items")
     option(p, "--data", "data store")
@@ -164,7 +307,9 @@ def parser() -> argparse.ArgumentParser:
     option(p, "--data", "data store")
     option(p, "--classifier", "folder of the classifier")
     option(p, "--gaussian", "Gaussian store, for conditional samplers", required=False)
-    add_options(p, Sampler)
+    option(p, "--donors", "data store that marginal and grey samplers learn from", required=False)
+    option(p, "--predictions", "table of predict, for true and top classes", required=False)
+    add_options(p, SamplerSettings)
     add_options(p, WindowSettings)
     option(p, "--out", "expectation store; kept if it was made by the same settings")
     option(p, "--marker", "file to touch when the store is ready", required=False)
@@ -175,6 +320,19 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--first", type=int, default=0, help="first item, from 0 (default: 0)")
     p.add_argument("--last", type=int, help="item to stop before (default: all)")
     option(p, "--marker", "file to write when the items are complete", required=False)
+    threads(p)
+    p.add_argument(
+        "--batch-size", type=int, help="inputs per forward pass (default: as suits the device)"
+    )
+
+    p = stage("sensitivity", _sensitivity, "compute sensitivity maps of a network")
+    option(p, "--data", "data store")
+    option(p, "--classifier", "folder of the classifier")
+    option(p, "--predictions", "table of predict, for true and top classes", required=False)
+    add_options(p, TargetSettings)
+    device(p)
+    threads(p)
+    option(p, "--out", "relevance store to write")
 
     p = stage("relevance", _relevance, "turn expectations into evidence and relevance")
     p.add_argument("store", type=Path, help="complete expectation store")
@@ -191,7 +349,24 @@ def parser() -> argparse.ArgumentParser:
     option(p, "--data", "data store with truth masks")
     option(p, "--out", "table to write (.tsv); a summary is written beside it")
 
-    p = stage("figure", _figure, "draw a figure after the paper's")
+    p = stage("deletion", _deletion, "follow a class while windows are deleted and inserted")
+    p.add_argument("stores", type=Path, nargs="+", help="relevance stores of one network")
+    option(p, "--data", "data store")
+    option(p, "--classifier", "folder of the classifier")
+    option(p, "--gaussian", "Gaussian store that windows are filled from", required=False)
+    p.add_argument("--k", type=int, required=True, help="side of the windows that are filled")
+    p.add_argument("--random-orders", type=int, default=5, help="to compare with (default: 5)")
+    device(p)
+    threads(p)
+    seed(p)
+    option(p, "--out", "table to write (.tsv); a summary and the curves are written beside it")
+
+    p = stage("image-figure", _image_figure, "draw a figure of images after the paper's")
+    p.add_argument("stores", type=Path, nargs="+", help="relevance stores")
+    add_options(p, ImageFigureSettings)
+    option(p, "--out", "picture to write (.png; a .pdf is written beside it)")
+
+    p = stage("figure", _figure, "draw a figure of volumes after the paper's")
     p.add_argument("stores", type=Path, nargs="+", help="relevance stores")
     option(p, "--classifier", "folder of the classifier")
     option(p, "--data", "data store")

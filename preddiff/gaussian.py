@@ -46,6 +46,11 @@ class Moments:
         between = np.outer(gap, gap) * (self.count * other.count / count)
         return Moments(count, mean, self.scatter + other.scatter + between)
 
+    def without_covariance_between(self, groups: IntArray) -> "Moments":
+        """Drop the covariance between voxels of different groups, given by each voxel's number."""
+        same = groups[:, None] == groups
+        return replace(self, scatter=np.where(same, self.scatter, 0.0))
+
     @property
     def covariance(self) -> FloatArray:
         """Maximum-likelihood covariance, shape (p, p)."""
@@ -209,14 +214,21 @@ class PatchGaussian:
         l: int,
         channels: int = 1,
         shrinkage: float | None = None,
+        independent_channels: bool = False,
     ) -> "PatchGaussian":
         """Shrink streamed moments to a Gaussian; by the OAS estimator unless told how much.
+
+        With `independent_channels` the covariance between channels is dropped: conditioning it is
+        then the same as conditioning one Gaussian for each channel.
 
         Raises
         ------
         InputError
             If all patches are the same, so that there is nothing to learn.
         """
+        if independent_channels:
+            channel = np.repeat(np.arange(channels), len(moments.mean) // channels)
+            moments = moments.without_covariance_between(channel)
         covariance = moments.covariance
         if not np.trace(covariance) > 0:
             raise InputError(

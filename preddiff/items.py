@@ -1,4 +1,4 @@
-"""The items of a data store, whole or cut to a classifier's slab."""
+"""The items of a data store, whole or cut to the part that a classifier sees."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +12,36 @@ from preddiff.stores import array, attributes, open_store
 
 Slices = tuple[slice, ...]
 
+# Attributes of arrays of whole numbers, as the CF conventions name them: xarray applies the scale.
+SCALE = "scale_factor"
+
 
 class Items:
-    """The items of a data store, cut to a classifier's slab on demand.
+    """The items of a data store: volumes, or images of one or more channels.
 
     Parameters
     ----------
     path : Path
-        A store that the stage prepare wrote.
+        A store that one of the stages of preparation wrote.
+
+    Attributes
+    ----------
+    names, groups : list of str
+        Name and class of each item; the class is as the dataset calls it, "" if unknown.
+    class_numbers : int64 array
+        Number of each item's class among `classes`, -1 if unknown.
+    training : bool array
+        Whether classifiers, Gaussians and donors learn from the item.
+    digests : list of str
+        Digest of each item's values.
+    classes : tuple of str
+        Names of the dataset's classes; empty if it does not know them all.
+    are_volumes : bool
+        Whether the items are volumes, not images.
+    channels : int
+    space : tuple of int
+    scale : float
+        What stored values are multiplied with.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,16 +49,35 @@ class Items:
         self.group = open_store(path)
         self.names = [str(name) for name in self._column("item")]
         self.groups = [str(name) for name in self._column("group")]
+        self.class_numbers = np.asarray(self._column("class_number"), dtype=np.int64)
         self.training = np.asarray(self._column("training"), dtype=bool)
         self.digests = [str(name) for name in self._column("digest")]
         about = attributes(self.group)
-        first, second = about["classes"]
-        self.classes = (str(first), str(second))
-        self.affine = np.array(about["affine"])
-        self.space = array(self.group, "intensity").shape[1:]
+        self.classes = tuple(str(name) for name in about["classes"])
+        self._affine = about.get("affine")
+        self.are_volumes = self._affine is not None
+        self._values = array(self.group, "intensity")
+        dimensions = self._values.metadata.dimension_names or ()  # type: ignore[union-attr]
+        self._has_channels = "channel" in dimensions
+        self.channels = self._values.shape[1] if self._has_channels else 1
+        self.space = self._values.shape[2 if self._has_channels else 1 :]
+        self.scale = float(self._values.attrs.get(SCALE, 1.0))  # type: ignore[arg-type]
 
     def _column(self, name: str) -> NDArray[np.generic]:
         return np.asarray(array(self.group, name)[:])
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """From voxels to millimetres (4, 4), for volumes.
+
+        Raises
+        ------
+        InputError
+            If the items are images.
+        """
+        if self._affine is None:
+            raise InputError(f"{self.path} holds images, which have no place in millimetres")
+        return np.array(self._affine, dtype=np.float64)
 
     def number(self, name: str) -> int:
         """Place of an item among all.
@@ -54,11 +95,19 @@ class Items:
     def read(
         self, numbers: Sequence[int] | NDArray[np.integer], slab: Slices | None = None
     ) -> NDArray[np.float32]:
-        """Items as an array (n, 1, x, y, z), whole or cut to a slab."""
-        stored = array(self.group, "intensity")
-        part = slab or (slice(None),) * 3
-        regions: list[Any] = [(int(n), *part) for n in numbers]
-        return np.stack([np.asarray(stored[region]) for region in regions])[:, None]
+        """Items as an array (n, channels, *space), whole or cut to a slab."""
+        stored = self.read_stored(numbers, slab).astype(np.float32, copy=False)
+        return stored if self.scale == 1 else stored * np.float32(self.scale)
+
+    def read_stored(
+        self, numbers: Sequence[int] | NDArray[np.integer], slab: Slices | None = None
+    ) -> NDArray[Any]:
+        """Items as they are stored, to be multiplied with `scale`: images are 8-bit numbers."""
+        part = slab or (slice(None),) * len(self.space)
+        channels = (slice(None),) if self._has_channels else ()
+        regions: list[Any] = [(int(n), *channels, *part) for n in numbers]
+        values = np.stack([np.asarray(self._values[region]) for region in regions])
+        return values if self._has_channels else values[:, None]
 
     def truth(self, number: int, slab: Slices) -> NDArray[np.bool_] | None:
         """Mask of an item's known lesions in a slab, or None if the cohort has none."""

@@ -23,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser, model: type[Settings]) -> None:
             "required": field.is_required(),
             "dest": key,
         }
-        if field.annotation is bool:
+        if bool in _types(field):
             group.add_argument(_flag(key), action=argparse.BooleanOptionalAction, **keywords)
         else:
             size = _values(field)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,13 +15,21 @@ from preddiff.gaussian import Gaussian
 from preddiff.windows import Block, IntArray, Surroundings, Windows, offsets
 
 
-def generator(seed: int, item: str, block: Block) -> torch.Generator:
+def generator(
+    seed: int, item: str, block: Block, device: torch.device | str = "cpu"
+) -> torch.Generator:
     """Source of the draws of one block of one item.
 
-    Draws are a function of seed, item and block alone: never of batch size, shard or restart.
+    Draws are a function of seed, item and block alone: never of batch size, shard or restart. A
+    GPU draws other numbers than a CPU.
     """
-    digest = hashlib.sha256(f"{seed}\0{item}\0{block.number}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator(device).manual_seed(seed_of(seed, item, block.number))
+
+
+def seed_of(*parts: int | str) -> int:
+    """Seed for one of many sources of random numbers, from what names it."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 class Sampler(Protocol):
@@ -41,7 +49,7 @@ class Sampler(Protocol):
         Parameters
         ----------
         x : float32 tensor (channels, *space)
-            The intact input.
+            The intact input, on the device where draws are made.
         item : str
             Name of the item.
         windows : Windows
@@ -49,6 +57,7 @@ class Sampler(Protocol):
         samples : int
             Number S of draws per window.
         generator : torch.Generator
+            On the input's device.
 
         Returns
         -------
@@ -85,19 +94,42 @@ class Conditional:
         generator: torch.Generator,
     ) -> Tensor:
         """Draw from the conditional distributions; see `Sampler.draw`."""
+        size = len(x) * windows.k ** (x.ndim - 1)
+        draws = torch.randn((block.size, samples, size), generator=generator, device=x.device)
+        for members, mean, factor in self._moments(x, windows, block):
+            draws[members] = mean[:, None] + draws[members] @ factor.T
+        return draws if self.clip is None else draws.clamp_(*self.clip)
+
+    def fill(self, x: Tensor, windows: Windows) -> Tensor:
+        """Replace all of an input (channels, *space) by the conditional means of windows.
+
+        Each mean is given the surroundings in the intact input. Where windows overlap, the last
+        one counts.
+        """
+        block = windows.everything
+        voxels = torch.from_numpy(window_voxels(windows, block, len(x)))
+        means = torch.empty(voxels.shape)
+        for members, mean, _ in self._moments(x, windows, block):
+            means[members] = mean
+        if self.clip is not None:
+            means.clamp_(*self.clip)
+        return _filled(x, voxels, means)
+
+    def _moments(
+        self, x: Tensor, windows: Windows, block: Block
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Windows of a block, as numbers; their means; the factor that their draws share."""
         channels, *space = x.shape
         surroundings = Surroundings(windows, self.gaussian.l)
-        size = channels * windows.k ** len(space)
-        draws = torch.randn((block.size, samples, size), generator=generator)
         first = np.ravel_multi_index(tuple(surroundings.first_voxels(block).T), tuple(space))
         voxels = offsets(self.gaussian.l, tuple(space), channels)
         for (cell, *position), members in groups(self.gaussian, surroundings, block):
-            inside, weights, offset, factor = self._conditional(cell, windows.k, tuple(position))
-            patches = x.reshape(-1)[torch.from_numpy(first[members, None] + voxels)]
+            inside, weights, offset, factor = (
+                part.to(x.device) for part in self._conditional(cell, windows.k, tuple(position))
+            )
+            patches = x.reshape(-1)[torch.from_numpy(first[members, None] + voxels).to(x.device)]
             mean = patches[:, ~inside] @ weights.T + offset
-            chosen = torch.from_numpy(members)
-            draws[chosen] = mean[:, None] + draws[chosen] @ factor.T
-        return draws if self.clip is None else draws.clamp_(*self.clip)
+            yield torch.from_numpy(members).to(x.device), mean, factor
 
     def _conditional(
         self, cell: int, k: int, position: tuple[int, ...]
@@ -141,13 +173,17 @@ class Marginal:
 
     Attributes
     ----------
-    donors : float32 array (n, channels, *space)
+    donors : array (n, channels, *space)
+        Values, in units of `scale`.
     names : sequence of str
         Names of the donors: an item never lends to itself.
+    scale : float
+        What donors are multiplied with: images are kept as 8-bit numbers.
     """
 
-    donors: NDArray[np.float32]
+    donors: NDArray[Any]
     names: Sequence[str]
+    scale: float = 1.0
 
     def others(self, item: str) -> IntArray:
         """Donors that are not the item itself.
@@ -172,12 +208,15 @@ class Marginal:
         generator: torch.Generator,
     ) -> Tensor:
         """Draw donors at random, for each window anew; see `Sampler.draw`."""
-        channels = len(x)
         others = torch.from_numpy(self.others(item))
-        chosen = others[torch.randint(len(others), (block.size, samples), generator=generator)]
-        voxels = torch.from_numpy(window_voxels(windows, block, channels))
+        drawn = torch.randint(
+            len(others), (block.size, samples), generator=generator, device=generator.device
+        )
+        chosen = others[drawn.cpu()]
+        voxels = torch.from_numpy(window_voxels(windows, block, len(x)))
         donors = torch.from_numpy(self.donors).reshape(len(self.donors), -1)
-        return donors[chosen[..., None], voxels[:, None, :]]
+        values = donors[chosen[..., None], voxels[:, None, :]].to(x.device).float()
+        return values if self.scale == 1 else values * self.scale
 
 
 @dataclass(frozen=True)
@@ -202,7 +241,19 @@ class Grey:
     ) -> Tensor:
         """Fill with the constant; see `Sampler.draw`."""
         size = x.shape[0] * windows.k ** (x.ndim - 1)
-        return torch.full((block.size, 1, size), self.value)
+        return torch.full((block.size, 1, size), self.value, device=x.device)
+
+    def fill(self, x: Tensor, windows: Windows) -> Tensor:
+        """Replace all of an input by the constant."""
+        return torch.full_like(x, self.value)
+
+
+def _filled(x: Tensor, voxels: Tensor, values: Tensor) -> Tensor:
+    """Copy of an input with values (windows, m) at voxels (windows, m); later windows count."""
+    filled = x.reshape(-1).clone()
+    for place, value in zip(voxels, values, strict=True):
+        filled[place] = value
+    return filled.reshape(x.shape)
 
 
 def window_voxels(windows: Windows, block: Block, channels: int) -> IntArray:

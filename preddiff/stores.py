@@ -21,7 +21,11 @@ from preddiff.provenance import version
 from preddiff.windows import Block, Windows
 
 PROVENANCE = "provenance"
-AXES = ("x", "y", "z")
+
+
+def axes(dimensions: int) -> tuple[str, ...]:
+    """Names of the spatial axes of images (rows first) or volumes."""
+    return ("y", "x") if dimensions == 2 else ("x", "y", "z")
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ def expectation_variables(
     items: int, targets: int, windows: Windows, block: int
 ) -> dict[str, Variable]:
     """Arrays of an expectation store: a chunk is a block of an item, a Zarr shard is an item."""
-    grid = tuple(f"window_{axis}" for axis in AXES[-len(windows.space) :])
+    grid = tuple(f"window_{axis}" for axis in axes(len(windows.space)))
     chunk = windows.block_shape(block)
     shard = tuple(-(-n // c) * c for n, c in zip(windows.shape, chunk, strict=True))
 

@@ -1,11 +1,19 @@
 """Targets: which nodes of a classifier are explained."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from preddiff.errors import InputError
 
-Kind = Literal["probability", "logit"]
+Kind = Literal["probability", "logit", "map"]
+LAYER = "layer"
+TRUE = "true"
+_TOP = "top-"
+_FORMS = (
+    "write it as probability:CLASS, logit:CLASS, layer:NAME or layer:NAME:NUMBERS, "
+    "such as probability:top-1 or layer:features.3:0,7"
+)
 
 
 @dataclass(frozen=True)
@@ -14,11 +22,12 @@ class Target:
 
     Attributes
     ----------
-    kind : {"probability", "logit"}
+    kind : {"probability", "logit", "map"}
         A class's probability is explained by weight of evidence, in bits; its logit (the
-        penultimate layer) by activation difference.
+        penultimate layer) and a hidden feature map by activation difference.
     label : str
-        Name of the class.
+        Name or number of the class; `true` and `top-1`, `top-2`, ... are another class for each
+        item. Of a feature map, `LAYER:NUMBER`.
     """
 
     kind: Kind
@@ -31,7 +40,22 @@ class Target:
     @property
     def unit(self) -> str:
         """Unit of this target's evidence."""
-        return "bits" if self.kind == "probability" else "logits"
+        return {"probability": "bits", "logit": "logits", "map": "activation"}[self.kind]
+
+    @property
+    def rank(self) -> int | None:
+        """Rank n of a class given as `top-n`, from 1, or None."""
+        return int(self.label.removeprefix(_TOP)) if _is_rank(self.label) else None
+
+    @property
+    def layer(self) -> str:
+        """Layer of a feature map."""
+        return self.label.rpartition(":")[0]
+
+    @property
+    def number(self) -> int:
+        """Number of a feature map within its layer, from 0."""
+        return int(self.label.rpartition(":")[2])
 
     @classmethod
     def parse(cls, text: str) -> "Target":
@@ -44,5 +68,63 @@ class Target:
         """
         kind, separator, label = text.partition(":")
         if not separator or kind not in get_args(Kind) or not label:
-            raise InputError(f"target '{text}': write it as 'probability:CLASS' or 'logit:CLASS'")
+            raise InputError(f"target '{text}': {_FORMS}")
+        if kind == "map" and not label.rpartition(":")[2].isdecimal():
+            raise InputError(f"target '{text}': {_FORMS}")
         return cls(cast(Kind, kind), label)
+
+
+def _is_rank(label: str) -> bool:
+    number = label.removeprefix(_TOP)
+    return label.startswith(_TOP) and number.isdecimal() and int(number) >= 1
+
+
+def check_target(text: str) -> None:
+    """Refuse a target of a form that `expand` does not know.
+
+    Raises
+    ------
+    InputError
+    """
+    expand([text], lambda layer: 1 << 62)
+
+
+def expand(texts: Sequence[str], maps: Callable[[str], int]) -> list[Target]:
+    """Targets that a configuration names; `layer:NAME` stands for all maps of a layer.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    maps : callable
+        Takes a layer's name to its number of feature maps.
+
+    Raises
+    ------
+    InputError
+        If a target has another form, or a layer has no such map.
+    """
+    targets: list[Target] = []
+    for text in texts:
+        if text.partition(":")[0] == LAYER:
+            targets += _maps_of(text, maps)
+        else:
+            targets.append(Target.parse(text))
+    return list(dict.fromkeys(targets))
+
+
+def _maps_of(text: str, maps: Callable[[str], int]) -> list[Target]:
+    layer, separator, numbers = text.removeprefix(f"{LAYER}:").partition(":")
+    if not layer:
+        raise InputError(f"target '{text}': {_FORMS}")
+    count = maps(layer)
+    if not separator:
+        # Numbers beyond any network's are asked for when only the form is checked.
+        chosen: Sequence[int] = range(count) if count < 1 << 62 else ()
+    else:
+        if not all(part.strip().isdecimal() for part in numbers.split(",")):
+            raise InputError(f"target '{text}': {_FORMS}")
+        chosen = [int(part) for part in numbers.split(",")]
+    for number in chosen:
+        if number >= count:
+            raise InputError(f"target '{text}': layer {layer} has maps 0 to {count - 1}")
+    return [Target("map", f"{layer}:{number}") for number in chosen]

@@ -1,1 +1,1 @@
-"""Classifiers that can be explained."""
+"""Classifiers: the logistic regression, networks, and how they are stored."""

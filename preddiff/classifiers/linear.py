@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from preddiff.errors import InputError
 from preddiff.files import write_atomically
+from preddiff.provenance import digest_arrays
 from preddiff.windows import FloatArray
 
 
@@ -45,6 +46,26 @@ class LinearClassifier:
     def slab(self) -> tuple[slice, ...]:
         """The input within the items' volumes, one slice per axis."""
         return tuple(slice(c, c + n) for c, n in zip(self.corner, self.space, strict=True))
+
+    @property
+    def digest(self) -> str:
+        """Digest of all numbers that the output depends on."""
+        numbers = [self.intercept, self.training_size, *self.corner]
+        return digest_arrays(self.weights, np.array(numbers, dtype=np.float64))
+
+    def class_number(self, label: str) -> int:
+        """Number of a class, 0 or 1.
+
+        Raises
+        ------
+        InputError
+            If there is no such class.
+        """
+        if label not in self.classes:
+            raise InputError(
+                f"'{label}' is neither class: the classifier knows {' and '.join(self.classes)}"
+            )
+        return self.classes.index(label)
 
     def logit(self, x: NDArray[np.floating]) -> FloatArray:
         """Log-odds of the second class for inputs (n, channels, *space), shape (n,)."""

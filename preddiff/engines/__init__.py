@@ -1,6 +1,6 @@
 """Engines: ways to the one expectation E[z | x without w], with one interface."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +37,14 @@ class Expectations:
         return np.expand_dims(self.reference, axes) + self.change
 
 
+# Called with the number of windows, a fraction perhaps, that were done since the last call.
+Progress = Callable[[float], object]
+
+
+def unseen(windows: float) -> None:
+    """Show no progress."""
+
+
 class Engine(Protocol):
     """Computes expectations, block by block.
 
@@ -49,7 +57,11 @@ class Engine(Protocol):
     batch: int
 
     def expectations(
-        self, x: NDArray[np.float32], items: Sequence[str], block: Block
+        self,
+        x: NDArray[np.float32],
+        items: Sequence[str],
+        block: Block,
+        progress: Progress = unseen,
     ) -> Expectations:
         """Expectations of the targets of items (n, channels, *space) for a block of windows."""
         ...

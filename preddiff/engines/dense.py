@@ -1,5 +1,6 @@
 """The dense engine: any classifier, one forward pass per draw."""
 
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -7,30 +8,42 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from preddiff.engines import Expectations, over_draws
+from preddiff.engines import Expectations, Progress, unseen
 from preddiff.errors import InputError
 from preddiff.samplers import Sampler, generator, window_voxels
+from preddiff.standardisation import Standardisation
 from preddiff.windows import Block, FloatArray, Windows
 
-Nodes = Callable[[Tensor], Tensor]
+Nodes = Callable[[Tensor, str], Tensor]
+
+# Inputs per forward pass. More gain nothing on a CPU, where activations leave the caches; a GPU
+# is busy with these, and takes fewer at a time where its memory ends.
+BATCH_SIZE = {"cpu": 32, "cuda": 512}
 
 
 class Dense:
     """Expectations over S draws by S forward passes per window (Algorithm 1 of the paper).
 
+    Everything of a block happens on the device, and only its expectations leave it: a GPU works
+    through a block without waiting for the host.
+
     Parameters
     ----------
     nodes : callable
-        Takes float32 inputs (n, channels, *space) to the targets' values (n, targets).
+        Takes float32 inputs (n, channels, *space), all variants of one item, and the item's name,
+        to the targets' values (n, targets).
     sampler : Sampler
     windows : Windows
     samples : int
         Number S of draws.
     seed : int
-    batch_size : int
-        Inputs per forward pass; does not change the draws.
-    progress : callable, optional
-        Called with the number of windows done since the last call.
+    batch_size : int, optional
+        Inputs per forward pass, which does not change the draws; by default as suits the device.
+        It is halved whenever memory does not suffice.
+    standardisation : Standardisation, optional
+        From the sampler's units to those of the nodes.
+    device : torch.device or str
+        Where draws and forward passes are made.
     """
 
     batch = 1
@@ -42,69 +55,113 @@ class Dense:
         windows: Windows,
         samples: int,
         seed: int,
-        batch_size: int = 256,
-        progress: Callable[[int], object] | None = None,
+        batch_size: int | None = None,
+        *,
+        standardisation: Standardisation | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.nodes = nodes
         self.sampler = sampler
         self.windows = windows
         self.samples = samples
         self.seed = seed
-        self.batch_size = batch_size
-        self.progress = progress
+        self.device = torch.device(device)
+        self.batch_size = batch_size or BATCH_SIZE.get(self.device.type, 32)
+        self.standardisation = standardisation
 
     def expectations(
-        self, x: NDArray[np.float32], items: Sequence[str], block: Block
+        self,
+        x: NDArray[np.float32],
+        items: Sequence[str],
+        block: Block,
+        progress: Progress = unseen,
     ) -> Expectations:
         """Estimate expectations; see `Engine.expectations`.
 
         Raises
         ------
         InputError
-            If the classifier's output is not one finite number per target.
+            If the classifier's output is not one finite number per target, or memory does not
+            suffice for a single input.
         """
         parts = [
-            self._item(torch.from_numpy(one), item, block)
+            self._item(torch.from_numpy(one), item, block, progress)
             for one, item in zip(x, items, strict=True)
         ]
         references, changes, variances = zip(*parts, strict=True)
         return Expectations(np.stack(references), np.stack(changes), np.stack(variances))
 
+    @torch.inference_mode()
     def _item(
-        self, x: Tensor, item: str, block: Block
+        self, x: Tensor, item: str, block: Block, progress: Progress
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        source = generator(self.seed, item, block)
+        x = x.to(self.device)
+        source = generator(self.seed, item, block, self.device)
         draws = self.sampler.draw(x, item, self.windows, block, self.samples, source)
-        voxels = torch.from_numpy(window_voxels(self.windows, block, len(x)))
+        voxels = torch.from_numpy(window_voxels(self.windows, block, len(x))).to(self.device)
+        if self.standardisation is not None:
+            draws = self.standardisation.patches(draws)
+            x = self.standardisation.image(x)
         reference = self._evaluate(x[None], item)[0]
-        step = max(1, self.batch_size // draws.shape[1])
-        means, variances = [], []
-        for part in torch.split(torch.arange(block.size), step):
-            values = self._evaluate(redrawn(x, draws[part], voxels[part]), item)
-            changes = values.reshape(len(part), draws.shape[1], -1) - reference
-            mean, variance = over_draws(changes)
-            means.append(mean)
-            variances.append(variance)
-            if self.progress is not None:
-                self.progress(len(part))
+        values = self._all_passes(x, draws, voxels, item, progress)
+        changes = values.reshape(block.size, draws.shape[1], -1) - reference
+        mean, variance = _over_draws(changes)
+        if not (changes.isfinite().all() and reference.isfinite().all()):
+            raise InputError(f"item '{item}': the classifier's output is not finite")
         shape = (-1, *block.shape)
         return (
-            reference,
-            np.concatenate(means).T.reshape(shape),
-            np.concatenate(variances).T.reshape(shape),
+            reference.cpu().numpy(),
+            mean.T.reshape(shape).cpu().numpy(),
+            variance.T.reshape(shape).cpu().numpy(),
         )
 
-    def _evaluate(self, x: Tensor, item: str) -> FloatArray:
-        with torch.inference_mode():
-            values = self.nodes(x)
+    def _all_passes(
+        self, x: Tensor, draws: Tensor, voxels: Tensor, item: str, progress: Progress
+    ) -> Tensor:
+        """Values of the targets (windows * draws, targets), batch by batch."""
+        samples = draws.shape[1]
+        flat = draws.reshape(-1, draws.shape[2])
+        found: list[Tensor] = []
+        done = 0
+        while done < len(flat):
+            part = torch.arange(done, min(done + self.batch_size, len(flat)), device=self.device)
+            try:
+                values = self._evaluate(redrawn(x, flat[part], voxels[part // samples]), item)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                values = None
+            if values is None:
+                # Outside of the except clause, where the failed pass is still held.
+                self._take_smaller_batches(item)
+                continue
+            found.append(values)
+            done += len(part)
+            progress(len(part) / samples)
+        return torch.cat(found)
+
+    def _take_smaller_batches(self, item: str) -> None:
+        if self.batch_size == 1:
+            raise InputError(
+                f"item '{item}': memory does not suffice for a single input: run on a device "
+                "with more, or make the input smaller"
+            )
+        self.batch_size //= 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        print(
+            f"out of memory: going on with {self.batch_size} inputs per forward pass",
+            file=sys.stderr,
+        )
+
+    def _evaluate(self, x: Tensor, item: str) -> Tensor:
+        values = self.nodes(x, item)
         if values.ndim != 2 or len(values) != len(x):
             raise InputError(
                 f"the classifier took {len(x)} inputs to an output of shape "
                 f"{tuple(values.shape)}: it must give one row of numbers for each input"
             )
-        if not values.isfinite().all():
-            raise InputError(f"item '{item}': the classifier's output is not finite")
-        return values.double().cpu().numpy()
+        return values.double()
 
 
 def redrawn(x: Tensor, draws: Tensor, voxels: Tensor) -> Tensor:
@@ -113,15 +170,26 @@ def redrawn(x: Tensor, draws: Tensor, voxels: Tensor) -> Tensor:
     Parameters
     ----------
     x : tensor (channels, *space)
-    draws : tensor (n, S, m)
+    draws : tensor (n, m)
     voxels : int64 tensor (n, m)
         The windows' voxels in the flattened input.
 
     Returns
     -------
-    tensor (n * S, channels, *space)
+    tensor (n, channels, *space)
     """
-    n, samples, _ = draws.shape
-    copies = x.reshape(1, 1, -1).repeat(n, samples, 1)
-    copies.scatter_(2, voxels[:, None].expand(-1, samples, -1), draws)
-    return copies.reshape(n * samples, *x.shape)
+    copies = x.reshape(1, -1).repeat(len(draws), 1)
+    copies.scatter_(1, voxels, draws)
+    return copies.reshape(len(draws), *x.shape)
+
+
+def _over_draws(changes: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased variance over the draws of (windows, draws, targets)."""
+    mean = changes.mean(1)
+    if changes.shape[1] == 1:
+        return mean, torch.zeros_like(mean)
+    return mean, changes.var(1, correction=1)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

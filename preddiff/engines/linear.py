@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from preddiff import logistic_normal
 from preddiff.classifiers.linear import LinearClassifier
-from preddiff.engines import Expectations, over_draws
+from preddiff.engines import Expectations, Progress, over_draws, unseen
 from preddiff.errors import InputError
 from preddiff.gaussian import Gaussian
 from preddiff.samplers import (
@@ -176,8 +176,8 @@ class Exact:
     ) -> None:
         if isinstance(sampler, Conditional) and sampler.clip is not None:
             raise InputError(
-                "the exact estimator needs draws that are not clipped: remove clip from the "
-                "sampler, or set the estimator to samples"
+                "the exact estimator needs draws that are not clipped: set the sampler's clip to "
+                "false, or set the estimator to samples"
             )
         self.classifier = classifier
         self.sampler = sampler
@@ -192,13 +192,18 @@ class Exact:
         return self._prepared[1]
 
     def expectations(
-        self, x: NDArray[np.float32], items: Sequence[str], block: Block
+        self,
+        x: NDArray[np.float32],
+        items: Sequence[str],
+        block: Block,
+        progress: Progress = unseen,
     ) -> Expectations:
         """Compute exact expectations; see `Engine.expectations`."""
         shift = self.prepare(block)
         logits = self.classifier.logit(x)
         flat = x.reshape(len(x), -1).astype(np.float64)
         moments = shift.moments(flat, items, logits)
+        progress(block.size * len(items))
         return _expectations(self.classifier, self.targets, logits, moments, block)
 
 
@@ -238,11 +243,18 @@ class Samples:
         self.seed = seed
 
     def expectations(
-        self, x: NDArray[np.float32], items: Sequence[str], block: Block
+        self,
+        x: NDArray[np.float32],
+        items: Sequence[str],
+        block: Block,
+        progress: Progress = unseen,
     ) -> Expectations:
         """Estimate expectations; see `Engine.expectations`."""
         logits = self.classifier.logit(x)
-        rows = [self._item(*one, block) for one in zip(x, items, logits, strict=True)]
+        rows = []
+        for one in zip(x, items, logits, strict=True):
+            rows.append(self._item(*one, block))
+            progress(block.size)
         moments = Moments(*(np.stack(part) for part in zip(*rows, strict=True)))
         return _expectations(self.classifier, self.targets, logits, moments, block)
 

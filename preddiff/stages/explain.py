@@ -8,16 +8,22 @@ from typing import Any
 import numpy as np
 
 from preddiff.classifiers.linear import LinearClassifier
+from preddiff.classifiers.network import Network, NetworkNodes
+from preddiff.classifiers.stored import Classifier, load_classifier
+from preddiff.devices import device_of, use_cores
 from preddiff.engines import Engine, linear
+from preddiff.engines.dense import Dense
 from preddiff.errors import InputError
 from preddiff.files import write_atomically
 from preddiff.gaussian import LocatedPatchGaussian
+from preddiff.inputs import Inputs
 from preddiff.items import Items
 from preddiff.progress import progress
+from preddiff.readout import Readout
 from preddiff.samplers import Conditional, Grey, Marginal, Sampler
-from preddiff.stages.gaussian import load_gaussian
-from preddiff.stages.open import classifier_digest, engine_digest, gaussian_digest
-from preddiff.stores import PROVENANCE, ExpectationStore
+from preddiff.stages.gaussian import load_gaussian, range_of
+from preddiff.stages.open import engine_digest, gaussian_digest
+from preddiff.stores import PROVENANCE, ExpectationStore, array
 from preddiff.targets import Target
 from preddiff.windows import Block
 
@@ -25,7 +31,15 @@ from preddiff.windows import Block
 _ITEMS_IN_MEMORY = 256
 
 
-def explain(path: Path, first: int, last: int | None, marker: Path | None) -> None:
+def explain(
+    path: Path,
+    first: int,
+    last: int | None,
+    marker: Path | None,
+    *,
+    threads: int | None = None,
+    batch_size: int | None = None,
+) -> None:
     """Compute what is missing of some items, and store it block by block.
 
     Parameters
@@ -36,18 +50,25 @@ def explain(path: Path, first: int, last: int | None, marker: Path | None) -> No
         Items `first` to `last` - 1 of the store; to its end if `last` is None.
     marker : Path, optional
         File to write when all of them are complete.
+    threads : int, optional
+        Cores that a network runs on.
+    batch_size : int, optional
+        Inputs per forward pass of a network; changes neither draws nor, but for rounding, results.
 
     Raises
     ------
     InputError
         If the classifier, the Gaussian or the items changed since the store was opened.
     """
+    use_cores(threads)
     store = ExpectationStore(path, "r+")
     about = store.about
     numbers = list(range(len(store.items)))[first:last]
     missing = {number: store.missing(number) for number in numbers}
     if any(missing.values()):
-        items, engine = _engine(path, about, store)
+        inputs = Inputs.of(path, about)
+        items = Items(inputs.data)
+        engine = _engine(path, inputs, items, store, batch_size)
         _fill(store, items, engine, missing)
     if marker is not None:
         with write_atomically(marker) as temporary:
@@ -68,9 +89,9 @@ def _fill(
             for block in store.blocks:
                 for batch in _batches([n for n in loaded if block in missing[n]], engine.batch):
                     names = [store.items[n] for n in batch]
-                    found = engine.expectations(np.stack([x[n] for n in batch]), names, block)
+                    inputs = np.stack([x[n] for n in batch])
+                    found = engine.expectations(inputs, names, block, bar.update)
                     store.write(batch, block, found)
-                    bar.update(block.size * len(batch))
 
 
 def _batches(numbers: list[int], size: int) -> Iterator[list[int]]:
@@ -83,21 +104,50 @@ def _slab(store: ExpectationStore) -> tuple[slice, ...]:
     return tuple(slice(c, c + n) for c, n in zip(corner, store.windows.space, strict=True))
 
 
-def _engine(path: Path, about: dict[str, Any], store: ExpectationStore) -> tuple[Items, Engine]:
-    inputs, provenance = about["inputs"], about[PROVENANCE]
-    items = Items(path.parent / inputs["data"])
-    classifier = LinearClassifier.load(path.parent / inputs["classifier"])
-    gaussian = None if inputs["gaussian"] is None else path.parent / inputs["gaussian"]
-    _require(path, "code", provenance, engine_digest())
-    _require(path, "classifier", provenance, classifier_digest(classifier))
-    if gaussian is not None:
-        _require(path, "gaussian", provenance, gaussian_digest(gaussian))
-    sampler = _sampler(provenance, items, classifier, gaussian)
+def _engine(
+    path: Path, inputs: Inputs, items: Items, store: ExpectationStore, batch_size: int | None
+) -> Engine:
+    provenance = store.about[PROVENANCE]
+    classifier = load_classifier(inputs.classifier)
+    _require(path, "code", provenance, engine_digest(classifier))
+    _require(path, "classifier", provenance, classifier.digest)
+    if inputs.gaussian is not None:
+        _require(path, "gaussian", provenance, gaussian_digest(inputs.gaussian))
+    sampler = _sampler(provenance, inputs, items, classifier)
+    if isinstance(classifier, LinearClassifier):
+        return _linear_engine(classifier, sampler, store)
+    return _network_engine(classifier, sampler, store, batch_size)
+
+
+def _linear_engine(
+    classifier: LinearClassifier, sampler: Sampler, store: ExpectationStore
+) -> Engine:
+    provenance = store.about[PROVENANCE]
     targets = [Target.parse(text) for text in store.targets]
     if provenance["estimator"] == "exact":
-        return items, linear.Exact(classifier, sampler, store.windows, targets)
+        return linear.Exact(classifier, sampler, store.windows, targets)
     samples, seed = provenance["samples"], provenance["seed"]
-    return items, linear.Samples(classifier, sampler, store.windows, targets, samples, seed)
+    return linear.Samples(classifier, sampler, store.windows, targets, samples, seed)
+
+
+def _network_engine(
+    network: Network, sampler: Sampler, store: ExpectationStore, batch_size: int | None
+) -> Engine:
+    provenance = store.about[PROVENANCE]
+    numbers = np.asarray(array(store.group, "class_number")[:])
+    classes = dict(zip(store.items, numbers.tolist(), strict=True))
+    device = device_of(provenance["device"])
+    readout = Readout(tuple(Target.parse(text) for text in store.targets))
+    return Dense(
+        NetworkNodes(network, readout, classes, device, provenance["precision"]),
+        sampler,
+        store.windows,
+        provenance["samples"],
+        provenance["seed"],
+        batch_size,
+        standardisation=network.standardisation,
+        device=device,
+    )
 
 
 def _require(path: Path, what: str, provenance: dict[str, Any], digest: str) -> None:
@@ -109,21 +159,18 @@ def _require(path: Path, what: str, provenance: dict[str, Any], digest: str) -> 
 
 
 def _sampler(
-    provenance: dict[str, Any],
-    items: Items,
-    classifier: LinearClassifier,
-    gaussian: Path | None,
+    provenance: dict[str, Any], inputs: Inputs, items: Items, classifier: Classifier
 ) -> Sampler:
-    if gaussian is not None:
-        fitted = load_gaussian(gaussian)
+    if inputs.gaussian is not None:
+        fitted = load_gaussian(inputs.gaussian)
         if isinstance(fitted, LocatedPatchGaussian):
             fitted = fitted.at(classifier.corner)
-        clip = provenance["clip"]
-        return Conditional(fitted, None if clip is None else (clip[0], clip[1]))
+        return Conditional(fitted, range_of(inputs.gaussian) if provenance["clip"] else None)
     if provenance["sampler"] == "grey" and provenance["value"] is not None:
         return Grey(provenance["value"])
-    training = np.flatnonzero(items.training)
-    donors = items.read(training, classifier.slab)
+    lenders = items if inputs.donors is None else Items(inputs.donors)
+    training = np.flatnonzero(lenders.training)
+    donors = lenders.read_stored(training, classifier.slab)
     if provenance["sampler"] == "grey":
-        return Grey(float(donors.mean(dtype=np.float64)))
-    return Marginal(donors, [items.names[n] for n in training])
+        return Grey(float(donors.mean(dtype=np.float64)) * lenders.scale)
+    return Marginal(donors, [lenders.names[n] for n in training], lenders.scale)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,12 @@ from preddiff.progress import options as progress_options
 from preddiff.progress import progress
 from preddiff.provenance import digest_json
 from preddiff.settings import GaussianSettings, Slab
-from preddiff.stages.train import slab_of
+from preddiff.slab import slab_of
 from preddiff.stores import Variable, array, attributes, create, describe, open_store
 from preddiff.windows import FloatArray
 
 DIGEST = "digest"
+RANGE = "range"
 
 
 def fit_gaussian(
@@ -62,19 +64,22 @@ def fit_gaussian(
         Store to write, which appears when complete.
     """
     items = Items(data)
-    everywhere = _fit_everywhere(items, settings, l, seed, threads)
+    everywhere, span = _fit_everywhere(items, settings, l, seed, threads)
     provenance = {
         "settings": settings.model_dump(mode="json"),
         "l": l,
         "seed": seed,
         "items": digest_json([items.digests[n] for n in np.flatnonzero(items.training)]),
     }
+    if settings.grid is not None and not items.are_volumes:
+        raise InputError("a Gaussian by location (grid) is for volumes; these items are images")
     with replace_folder(out) as folder:
         if settings.grid is None:
             _write_everywhere(folder, everywhere, provenance)
         else:
             provenance["slab"] = slab.model_dump(mode="json")
             _write_located(folder, items, everywhere, settings, slab, seed, provenance)
+        describe(folder, {RANGE: span})
 
 
 def load_gaussian(path: Path) -> Gaussian:
@@ -100,27 +105,54 @@ def load_gaussian(path: Path) -> Gaussian:
     return LocatedPatchGaussian(grid, _StoredCells(group), about["l"], 1, (0, 0, 0))
 
 
+def range_of(path: Path) -> tuple[float, float]:
+    """Range of the values of the items that a stored Gaussian was fitted on."""
+    low, high = attributes(open_store(path))[RANGE]
+    return float(low), float(high)
+
+
 def _fit_everywhere(
     items: Items,
     settings: GaussianSettings,
     l: int,
     seed: int,
     threads: int,
-) -> PatchGaussian:
+) -> tuple[PatchGaussian, tuple[float, float]]:
     numbers = np.flatnonzero(items.training)
     each = -(-settings.patches // len(numbers))
 
-    def moments(number: int) -> Moments:
+    def moments(number: int) -> _Part:
         source = np.random.default_rng(_seed(seed, items.names[number]))
-        return Moments.of(draw_patches(items.read([number])[0], l, each, source))
+        item = items.read([number])[0]
+        patches = draw_patches(item, l, each, source)
+        return _Part(Moments.of(patches), float(item.min()), float(item.max()))
 
     merged = [delayed(moments)(int(number)) for number in numbers]
     while len(merged) > 1:
         pairs = [merged[i : i + 2] for i in range(0, len(merged), 2)]
-        merged = [delayed(Moments.merge)(*p) if len(p) == 2 else p[0] for p in pairs]
+        merged = [delayed(_Part.merge)(*p) if len(p) == 2 else p[0] for p in pairs]
     with TqdmCallback(desc="gaussian", unit="task", **progress_options()):
-        result = merged[0].compute(scheduler="threads", num_workers=threads)
-    return PatchGaussian.from_moments(result, l, 1, settings.shrinkage)
+        found = merged[0].compute(scheduler="threads", num_workers=threads)
+    gaussian = PatchGaussian.from_moments(
+        found.moments, l, items.channels, settings.shrinkage, settings.channels == "independent"
+    )
+    return gaussian, (found.low, found.high)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Moments of some items' patches, and the range of the items' values."""
+
+    moments: Moments
+    low: float
+    high: float
+
+    def merge(self, other: "_Part") -> "_Part":
+        return _Part(
+            self.moments.merge(other.moments),
+            min(self.low, other.low),
+            max(self.high, other.high),
+        )
 
 
 def _seed(seed: int, name: str) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 from preddiff.files import replace_folder
 from preddiff.items import Items
 from preddiff.progress import progress
-from preddiff.stages.train import on_grid, save_volume
+from preddiff.slab import on_grid, save_volume
 from preddiff.stores import array, attributes, open_dataset, open_store
 
 

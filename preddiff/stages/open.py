@@ -1,50 +1,49 @@
 """Stage open: make the expectation store of an explanation, or keep it if nothing changed."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
+from preddiff.classifiers.layers import count_maps
 from preddiff.classifiers.linear import LinearClassifier
+from preddiff.classifiers.network import Network
+from preddiff.classifiers.stored import Classifier, load_classifier, require_fit
 from preddiff.errors import InputError
 from preddiff.files import remove_folder, replace_folder
+from preddiff.inputs import Inputs
 from preddiff.items import Items
-from preddiff.provenance import differences, digest_arrays, digest_code, digest_json
-from preddiff.settings import Sampler, WindowSettings
+from preddiff.predictions import classes_of, read_predictions
+from preddiff.provenance import differences, digest_code, digest_json
+from preddiff.settings import SamplerSettings, TargetSettings, WindowSettings
 from preddiff.stages.gaussian import DIGEST, load_gaussian
 from preddiff.stores import (
-    AXES,
     ExpectationStore,
+    axes,
     create,
     expectation_variables,
     open_store,
     provenance_of,
 )
-from preddiff.targets import Target
+from preddiff.targets import Target, expand
 from preddiff.windows import Surroundings, Windows
+
+# Windows per block unless the settings tell: a few seconds of work for linear classifiers, and
+# minutes for networks.
+_BLOCK = {"linear": 131_072, "network": 1024}
 
 
 def open_expectations(
-    data: Path,
-    classifier_folder: Path,
-    gaussian: Path | None,
-    sampler: Sampler,
-    settings: WindowSettings,
-    seed: int,
-    out: Path,
+    inputs: Inputs, sampler: SamplerSettings, settings: WindowSettings, seed: int, out: Path
 ) -> list[str]:
     """Make an empty expectation store, unless there is one of the same provenance.
 
     Parameters
     ----------
-    data : Path
-        Data store.
-    classifier_folder : Path
-        What the stage train wrote.
-    gaussian : Path, optional
-        Gaussian store, for conditional samplers.
-    sampler : Sampler
+    inputs : Inputs
+    sampler : SamplerSettings
     settings : WindowSettings
     seed : int
     out : Path
@@ -61,43 +60,139 @@ def open_expectations(
     InputError
         If the settings do not fit the classifier's input or each other.
     """
-    items = Items(data)
-    classifier = LinearClassifier.load(classifier_folder)
-    names = _chosen(items, settings)
-    targets = _targets(settings, classifier)
+    items = Items(inputs.data)
+    classifier = load_classifier(inputs.classifier)
+    require_fit(items, classifier)
+    names = chosen_items(items, settings)
+    targets = chosen_targets(settings, classifier)
+    classes = target_classes(targets, names, classifier, inputs.predictions)
     windows = Windows(classifier.space, settings.k, settings.stride)
-    wanted = _provenance(items, names, classifier, gaussian, sampler, settings, targets, seed)
+    block = settings.block or _BLOCK[kind_of(classifier)]
+    wanted = {
+        "k": settings.k,
+        "stride": settings.stride,
+        "targets": [str(target) for target in targets],
+        "block": block,
+        "items": digest_json(
+            [
+                (name, items.digests[items.number(name)], [int(c) for c in row])
+                for name, row in zip(names, classes, strict=True)
+            ]
+        ),
+        "classifier": classifier.digest,
+        "code": engine_digest(classifier),
+        **_estimator(settings, classifier, seed),
+        **_sampler(sampler, inputs, settings, items),
+    }
     if sampler.kind == "conditional":
-        _check_surroundings(windows, _required(gaussian), settings)
+        _check_surroundings(windows, _required(inputs.gaussian), settings, items)
+    changed = []
     if out.exists():
         changed = _changed(out, wanted)
         if not changed:
             return []
         remove_folder(out)
-    else:
-        changed = []
     with replace_folder(out) as folder:
         create(
             folder,
-            expectation_variables(len(names), len(targets), windows, settings.block),
-            _coordinates(names, targets, windows, classifier),
+            expectation_variables(len(names), len(targets), windows, block),
+            {**_coordinates(names, targets, windows, classifier), **_classes(classes)},
             wanted,
             {
-                "corner": list(classifier.corner),
-                "space": list(classifier.space),
+                **about_classifier(classifier),
                 "k": settings.k,
                 "stride": settings.stride,
-                "block": settings.block,
-                "classes": list(classifier.classes),
-                "training_size": classifier.training_size,
-                "inputs": {
-                    "data": _relative(data, out),
-                    "classifier": _relative(classifier_folder, out),
-                    "gaussian": None if gaussian is None else _relative(gaussian, out),
-                },
+                "block": block,
+                "inputs": inputs.relative_to(out),
             },
         )
     return changed
+
+
+def kind_of(classifier: Classifier) -> str:
+    """Kind of a classifier, `linear` or `network`."""
+    return "network" if isinstance(classifier, Network) else "linear"
+
+
+def engine_digest(classifier: Classifier) -> str:
+    """Digest of the code that expectations of a classifier come from."""
+    return digest_code(
+        f"preddiff.engines.{'dense' if kind_of(classifier) == 'network' else 'linear'}"
+    )
+
+
+def gaussian_digest(path: Path) -> str:
+    """Digest of a stored Gaussian's means and covariances."""
+    return str(open_store(path).attrs[DIGEST])
+
+
+def about_classifier(classifier: Classifier) -> dict[str, Any]:
+    """Attributes of a store that tell what the classifier sees and knows."""
+    return {
+        "corner": list(classifier.corner),
+        "space": list(classifier.space),
+        "classes": list(classifier.classes),
+        "training_size": classifier.training_size,
+    }
+
+
+def chosen_items(items: Items, settings: TargetSettings) -> list[str]:
+    """Names of the items that are explained.
+
+    Raises
+    ------
+    InputError
+        If there is no such item.
+    """
+    if isinstance(settings.items, list):
+        return [items.names[items.number(name)] for name in settings.items]
+    held_out = ~items.training
+    everything = items.are_volumes or not held_out.any()
+    names = [n for n, kept in zip(items.names, held_out, strict=True) if kept or everything]
+    return names[: settings.items]
+
+
+def chosen_targets(
+    settings: TargetSettings, classifier: LinearClassifier | Network, default: str = "top-1"
+) -> list[Target]:
+    """Targets that are explained.
+
+    Raises
+    ------
+    InputError
+        If the classifier has no such class or layer.
+    """
+    if isinstance(classifier, LinearClassifier):
+        return [
+            Target.parse(text)
+            for text in settings.targets or [f"probability:{classifier.classes[1]}"]
+        ]
+    x = torch.zeros((1, classifier.channels, *classifier.space))
+    return expand(
+        settings.targets or [f"probability:{default}"],
+        lambda layer: count_maps(classifier.module, layer, x),
+    )
+
+
+def target_classes(
+    targets: list[Target],
+    items: list[str],
+    classifier: LinearClassifier | Network,
+    predictions: Path | None,
+) -> NDArray[np.int64]:
+    """Number of each target's class (items, targets); -1 for feature maps.
+
+    Raises
+    ------
+    InputError
+        If there is no such class, or an item's class is not known.
+    """
+    if isinstance(classifier, LinearClassifier):
+        numbers = [classifier.class_number(target.label) for target in targets]
+        return np.tile(numbers, (len(items), 1))
+    table = None if predictions is None else read_predictions(predictions)
+    columns = [classes_of(target, items, classifier.class_number, table) for target in targets]
+    return np.array(columns, dtype=np.int64).T.reshape(len(items), len(targets))
 
 
 def _required(gaussian: Path | None) -> Path:
@@ -106,86 +201,58 @@ def _required(gaussian: Path | None) -> Path:
     return gaussian
 
 
-def _check_surroundings(windows: Windows, gaussian: Path, settings: WindowSettings) -> None:
+def _check_surroundings(
+    windows: Windows, gaussian: Path, settings: WindowSettings, items: Items
+) -> None:
     fitted = load_gaussian(gaussian)
     if fitted.l != settings.l:
         raise InputError(f"{gaussian} was fitted for l = {fitted.l}, not for l = {settings.l}")
+    if fitted.channels != items.channels:
+        raise InputError(
+            f"{gaussian} was fitted on items of {fitted.channels} channels, these have "
+            f"{items.channels}"
+        )
     Surroundings(windows, fitted.l)
 
 
-def _chosen(items: Items, settings: WindowSettings) -> list[str]:
-    if settings.items is None:
-        return items.names
-    if isinstance(settings.items, int):
-        return items.names[: settings.items]
-    return [items.names[items.number(name)] for name in settings.items]
-
-
-def _targets(settings: WindowSettings, classifier: LinearClassifier) -> list[Target]:
-    if settings.targets is None:
-        return [Target("probability", classifier.classes[1])]
-    targets = [Target.parse(text) for text in settings.targets]
-    for target in targets:
-        if target.label not in classifier.classes:
-            raise InputError(
-                f"target '{target}' is of neither class: "
-                f"the classifier knows {' and '.join(classifier.classes)}"
-            )
-    return targets
-
-
-def _provenance(
-    items: Items,
-    names: list[str],
-    classifier: LinearClassifier,
-    gaussian: Path | None,
-    sampler: Sampler,
-    settings: WindowSettings,
-    targets: list[Target],
-    seed: int,
+def _estimator(
+    settings: WindowSettings, classifier: LinearClassifier | Network, seed: int
 ) -> dict[str, Any]:
-    provenance: dict[str, Any] = {
-        "sampler": sampler.kind,
-        "k": settings.k,
-        "stride": settings.stride,
-        "estimator": settings.estimator,
-        "targets": [str(target) for target in targets],
-        "block": settings.block,
-        "items": digest_json([(name, items.digests[items.number(name)]) for name in names]),
-        "classifier": classifier_digest(classifier),
-        "code": engine_digest(),
+    usual = "samples" if isinstance(classifier, Network) else "exact"
+    estimator = settings.estimator or usual
+    if estimator == "exact":
+        if isinstance(classifier, Network):
+            raise InputError("networks have no exact form: set the estimator to samples")
+        return {"estimator": estimator, "device": "cpu"}
+    found: dict[str, Any] = {
+        "estimator": estimator,
         "device": "cpu",
+        "samples": settings.samples,
+        "seed": seed,
     }
-    if settings.estimator == "samples":
-        provenance |= {"samples": settings.samples, "seed": seed}
+    if isinstance(classifier, Network):
+        found |= {"device": settings.device, "precision": settings.precision}
+    return found
+
+
+def _sampler(
+    sampler: SamplerSettings, inputs: Inputs, settings: WindowSettings, items: Items
+) -> dict[str, Any]:
     if sampler.kind == "conditional":
-        provenance |= {
+        images = not items.are_volumes
+        return {
+            "sampler": sampler.kind,
             "l": settings.l,
-            "clip": sampler.clip,
-            "gaussian": gaussian_digest(_required(gaussian)),
+            "clip": images if sampler.clip is None else sampler.clip,
+            "gaussian": gaussian_digest(_required(inputs.gaussian)),
         }
-    else:
-        training = np.flatnonzero(items.training)
-        provenance["training items"] = digest_json([items.digests[n] for n in training])
-    if sampler.kind == "grey":
-        provenance["value"] = sampler.value
-    return provenance
-
-
-def engine_digest() -> str:
-    """Digest of the code that expectations come from."""
-    return digest_code("preddiff.engines.linear")
-
-
-def classifier_digest(classifier: LinearClassifier) -> str:
-    """Digest of all numbers of a classifier that its output depends on."""
-    numbers = [classifier.intercept, classifier.training_size, *classifier.corner]
-    return digest_arrays(classifier.weights, np.array(numbers, dtype=np.float64))
-
-
-def gaussian_digest(path: Path) -> str:
-    """Digest of a stored Gaussian's means and covariances."""
-    return str(open_store(path).attrs[DIGEST])
+    donors = items if inputs.donors is None else Items(inputs.donors)
+    training = np.flatnonzero(donors.training)
+    found: dict[str, Any] = {
+        "sampler": sampler.kind,
+        "training items": digest_json([donors.digests[n] for n in training]),
+    }
+    return found | ({"value": sampler.value} if sampler.kind == "grey" else {})
 
 
 def _changed(out: Path, wanted: dict[str, Any]) -> list[str]:
@@ -198,16 +265,17 @@ def _changed(out: Path, wanted: dict[str, Any]) -> list[str]:
 
 
 def _coordinates(
-    names: list[str], targets: list[Target], windows: Windows, classifier: LinearClassifier
-) -> dict[str, tuple[str, Any]]:
-    coordinates: dict[str, tuple[str, Any]] = {
+    names: list[str], targets: list[Target], windows: Windows, classifier: Classifier
+) -> dict[str, tuple[str | tuple[str, ...], Any]]:
+    coordinates: dict[str, tuple[str | tuple[str, ...], Any]] = {
         "item": ("item", np.array(names)),
         "target": ("target", np.array([str(target) for target in targets])),
     }
-    for axis, starts, corner in zip(AXES, windows.starts, classifier.corner, strict=True):
+    names_of_axes = axes(len(windows.space))
+    for axis, starts, corner in zip(names_of_axes, windows.starts, classifier.corner, strict=True):
         coordinates[f"window_{axis}"] = (f"window_{axis}", starts + corner)
     return coordinates
 
 
-def _relative(path: Path, out: Path) -> str:
-    return os.path.relpath(path.resolve(), out.resolve().parent)
+def _classes(classes: NDArray[np.int64]) -> dict[str, tuple[tuple[str, ...], Any]]:
+    return {"class_number": (("item", "target"), classes)}

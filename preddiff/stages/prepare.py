@@ -16,14 +16,15 @@ from preddiff.files import replace_folder
 from preddiff.progress import progress
 from preddiff.provenance import digest_arrays, digest_file
 from preddiff.settings import Columns
-from preddiff.stores import AXES, Variable, array, create
+from preddiff.stores import Variable, array, axes, create
 
 
 def prepare(table: Path, columns: Columns, out: Path) -> None:
     """Validate a cohort and write it as a Zarr store.
 
     The store holds `intensity` (item, x, y, z), one chunk per item; `truth` likewise, if the table
-    has masks; each item's `group`, `training` and `digest` of values; and the affine.
+    has masks; each item's `group` and its `class_number`, `training` and `digest` of values; and
+    the affine.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def _create(
 
     def per_voxel(meaning: str, dtype: str) -> Variable:
         return Variable(
-            ("item", *AXES),
+            ("item", *axes(3)),
             (len(subjects), *shape),
             (1, *shape),
             {"long_name": meaning},
@@ -74,9 +75,10 @@ def _create(
     coordinates = {
         "item": ("item", np.array([s.name for s in subjects])),
         "group": ("item", np.array([s.group for s in subjects])),
+        "class_number": ("item", np.array([columns.classes.index(s.group) for s in subjects])),
         "training": ("item", np.array([s.training for s in subjects])),
         "digest": ("item", np.array([""] * len(subjects))),
-        **{axis: (axis, np.arange(n)) for axis, n in zip(AXES, shape, strict=True)},
+        **{axis: (axis, np.arange(n)) for axis, n in zip(axes(3), shape, strict=True)},
     }
     create(
         folder,

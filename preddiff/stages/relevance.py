@@ -9,24 +9,28 @@ from numpy.typing import NDArray
 
 from preddiff.evidence import activation_difference, weight_of_evidence, weight_of_evidence_slope
 from preddiff.files import replace_folder
+from preddiff.inputs import Inputs
 from preddiff.progress import progress
 from preddiff.relevance import relevance, standard_error
 from preddiff.stores import (
-    AXES,
     PROVENANCE,
     ExpectationStore,
     Variable,
     array,
+    axes,
     create,
 )
 from preddiff.targets import Target
 from preddiff.windows import FloatArray
 
+# Maps that are stored together: all of a few classes, a part of a layer of many.
+TARGETS_PER_CHUNK = 64
+
 
 def compute_relevance(expectations: Path, out: Path) -> None:
     """Write the relevance of all items of a complete expectation store.
 
-    The store holds `relevance` and `stderr` (item, target, x, y, z), over the voxels that the
+    The store holds `relevance` and `stderr` (item, target, *space), over the voxels that the
     classifier sees. `stderr` comes from the variance over draws; it is 0 for exact expectations.
 
     Raises
@@ -37,11 +41,12 @@ def compute_relevance(expectations: Path, out: Path) -> None:
     store = ExpectationStore(expectations)
     about = store.about
     with replace_folder(out) as folder:
-        _create(folder, store, about)
+        _create(folder, store, out)
         group = zarr.open_group(folder, mode="r+", use_consolidated=False)
         for number in progress(range(len(store.items)), desc="relevance", unit="item"):
+            expectations_of_item = store.read(number)
             found = [
-                _of_target(store, about, Target.parse(text), row, store.read(number))
+                _of_target(store, about, Target.parse(text), row, expectations_of_item)
                 for row, text in enumerate(store.targets)
             ]
             array(group, "relevance")[number] = np.stack([r for r, _ in found]).astype(np.float32)
@@ -73,35 +78,68 @@ def _error(provenance: dict[str, Any], variance: FloatArray) -> FloatArray:
     return np.sqrt(variance / provenance["samples"])
 
 
-def _create(folder: Path, store: ExpectationStore, about: dict[str, Any]) -> None:
-    space, corner = store.windows.space, about["corner"]
-    dimensions = ("item", "target", *AXES)
-    shape = (len(store.items), len(store.targets), *space)
-    chunk = (1, len(store.targets), *space)
-    units = {Target.parse(text).unit for text in store.targets}
+def _create(folder: Path, store: ExpectationStore, out: Path) -> None:
+    about = store.about
+    create_relevance(
+        folder,
+        store.items,
+        store.targets,
+        np.asarray(array(store.group, "class_number")[:]),
+        np.asarray(array(store.group, "reference")[:]),
+        {**about[PROVENANCE], "expectations": store.path.name},
+        {
+            **{key: about[key] for key in ("corner", "space", "k", "classes", "training_size")},
+            "inputs": Inputs.of(store.path, about).relative_to(out),
+        },
+    )
+
+
+def create_relevance(
+    folder: Path,
+    items: list[str],
+    targets: list[str],
+    classes: NDArray[np.int64],
+    predictions: NDArray[np.floating],
+    provenance: dict[str, Any],
+    about: dict[str, Any],
+) -> None:
+    """Make an empty relevance store: what explanations of any method have in common.
+
+    Parameters
+    ----------
+    folder : Path
+    items, targets : list of str
+    classes : int64 array (items, targets)
+        Number of each target's class.
+    predictions : array (items, targets)
+        Value of each target for the intact item.
+    provenance, about : mapping
+        Attributes; the latter with `corner` and `space` of the classifier's input.
+    """
+    space, corner = about["space"], about["corner"]
+    names = axes(len(space))
+    dimensions = ("item", "target", *names)
+    shape = (len(items), len(targets), *space)
+    chunk = (1, min(len(targets), TARGETS_PER_CHUNK), *space)
+    units = {Target.parse(text).unit for text in targets}
     unit = {"units": units.pop()} if len(units) == 1 else {}
+    meanings = {
+        "relevance": "mean evidence of a voxel's windows",
+        "stderr": "standard error from the draws",
+    }
     create(
         folder,
         {
-            "relevance": Variable(
-                dimensions,
-                shape,
-                chunk,
-                {"long_name": "mean evidence of a voxel's windows", **unit},
-            ),
-            "stderr": Variable(
-                dimensions, shape, chunk, {"long_name": "standard error from the draws", **unit}
-            ),
+            name: Variable(dimensions, shape, chunk, {"long_name": meaning, **unit})
+            for name, meaning in meanings.items()
         },
         {
-            "item": ("item", np.array(store.items)),
-            "target": ("target", np.array(store.targets)),
-            **{a: (a, np.arange(c, c + n)) for a, c, n in zip(AXES, corner, space, strict=True)},
-            "prediction": (
-                ("item", "target"),
-                np.asarray(array(store.group, "reference")[:]),
-            ),
+            "item": ("item", np.array(items)),
+            "target": ("target", np.array(targets)),
+            **{a: (a, np.arange(c, c + n)) for a, c, n in zip(names, corner, space, strict=True)},
+            "class_number": (("item", "target"), classes),
+            "prediction": (("item", "target"), predictions),
         },
-        {**about[PROVENANCE], "expectations": store.path.name},
-        {key: about[key] for key in ("corner", "space", "k", "classes", "training_size")},
+        provenance,
+        about,
     )

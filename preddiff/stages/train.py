@@ -4,16 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.logistic import cross_validate, fit
-from preddiff.errors import InputError
 from preddiff.files import write_atomically
 from preddiff.items import Items
-from preddiff.settings import Logistic, Slab
+from preddiff.settings import Logistic
+from preddiff.slab import on_grid, save_volume, slab_of
 
 
 def train(data: Path, settings: Logistic, seed: int, out: Path) -> None:
@@ -40,7 +39,7 @@ def train(data: Path, settings: Logistic, seed: int, out: Path) -> None:
     classifier = LinearClassifier(
         weights=fitted.weights.reshape(x.shape[1:]),
         intercept=fitted.intercept,
-        classes=items.classes,
+        classes=(items.classes[0], items.classes[1]),
         training_size=len(numbers),
         corner=tuple(part.start for part in slab),
     )
@@ -48,39 +47,6 @@ def train(data: Path, settings: Logistic, seed: int, out: Path) -> None:
     _write_scores(out, items, numbers, y, score)
     save_volume(on_grid(classifier.weights[0], slab, items), items.affine, out / "weights.nii.gz")
     classifier.save(out, {"C": fitted.C, "settings": settings.model_dump(mode="json")})
-
-
-def slab_of(items: Items, settings: Slab) -> tuple[slice, ...]:
-    """Return the slab as slices of the volumes.
-
-    Raises
-    ------
-    InputError
-        If the slices lie outside the volumes.
-    """
-    first, last = settings.slices
-    length = items.space[settings.axis]
-    if last >= length:
-        raise InputError(
-            f"slices {first} to {last} of axis {settings.axis} lie outside the volumes of "
-            f"{items.path}, which have {length} slices there (0 to {length - 1})"
-        )
-    slab = [slice(0, n) for n in items.space]
-    slab[settings.axis] = slice(first, last + 1)
-    return tuple(slab)
-
-
-def on_grid(values: np.ndarray, slab: tuple[slice, ...], items: Items) -> np.ndarray:
-    """Put a slab's values on the volumes' grid, 0 elsewhere, for viewers; float32."""
-    volume = np.zeros(items.space, dtype=np.float32)
-    volume[slab] = values
-    return volume
-
-
-def save_volume(values: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    """Write a NIfTI volume."""
-    with write_atomically(path) as temporary:
-        nib.save(nib.Nifti1Image(values, affine), temporary)
 
 
 def _write_scores(

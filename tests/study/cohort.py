@@ -49,6 +49,7 @@ def small_study(table: Path, name: str) -> dict[str, Any]:
         "datasets": {"cohort": {"table": str(table), "truth": "truth"}},
         "classifiers": {
             "logistic": {
+                "kind": "logistic",
                 "dataset": "cohort",
                 "slices": [4, 9],
                 "folds": 3,

@@ -346,7 +346,7 @@ def test_real_brains_from_nifti_to_figures(real_cohort: Path, tmp_path: Path) ->
                 "classes": ["young", "older"],
             }
         },
-        "classifiers": {"logistic": {"dataset": "brains", "folds": 4}},
+        "classifiers": {"logistic": {"kind": "logistic", "dataset": "brains", "folds": 4}},
         "samplers": {"conditional": {"kind": "conditional"}, "marginal": {"kind": "marginal"}},
         "explanations": {
             "conditional": {"classifier": "logistic", "sampler": "conditional", "nifti": True},

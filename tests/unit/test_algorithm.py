@@ -88,7 +88,7 @@ def test_dense_engine_is_algorithm_1(shape, k, l, stride, name) -> None:
             return float(net(torch.from_numpy(one[None]))[0, 2])
 
     expected = algorithm_1(x, classify, draws, k, windows.starts, N, 3)
-    engine = Dense(lambda batch: net(batch)[:, [2]], sampler, windows, S, SEED, batch_size=7)
+    engine = Dense(lambda batch, item: net(batch)[:, [2]], sampler, windows, S, SEED, batch_size=7)
     found = engine.expectations(x[None], ["item 0"], block)
     evidence = weight_of_evidence(found.reference[0, 0], found.change[0, 0], N, 3)
     assert relevance(evidence, windows) == pytest.approx(expected, abs=1e-5)
@@ -102,7 +102,7 @@ def test_linear_samples_are_those_of_the_dense_engine(shape, k, l, stride, name)
     windows = Windows(shape[1:], k, stride)
     targets = [Target.parse(t) for t in ("probability:yes", "logit:yes", "logit:no")]
 
-    def nodes(batch: torch.Tensor) -> torch.Tensor:
+    def nodes(batch: torch.Tensor, item: str) -> torch.Tensor:
         logit = torch.from_numpy(linear.logit(batch.numpy()))
         return torch.stack([torch.sigmoid(logit), logit, -logit], dim=1)
 

@@ -1,4 +1,6 @@
 # The validated configuration, where results lie, and which of them a study consists of.
+import math
+from functools import cache, partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -8,18 +10,38 @@ from preddiff.errors import InputError
 from preddiff.options import write_options
 from preddiff.provenance import digest_code
 from preddiff.settings import (
+    Cohort,
     Columns,
+    DigitTraining,
+    Digits,
+    Explanation,
+    Figure,
     FigureSettings,
     GaussianSettings,
+    Geometry,
+    ImageFigure,
+    ImageFigureSettings,
+    ImageSet,
     Logistic,
+    ModuleSettings,
+    SamplerSettings,
+    Sensitivity,
     Slab,
     Study,
+    TargetSettings,
+    TorchvisionSettings,
     WindowSettings,
     validate,
 )
 
 # What nilearn can fetch at most; a shard beyond a dataset's last item is empty.
 OASIS_SUBJECTS = 403
+
+# What scikit-learn carries.
+DIGITS = 1797
+
+# Cores that a network is run on, where there are as many.
+NETWORK_THREADS = 4
 
 
 def mended_by_the_user(function, *arguments):
@@ -39,14 +61,32 @@ wildcard_constraints:
     classifier="[A-Za-z0-9_-]+",
     explanation="[A-Za-z0-9_-]+",
     figure="[A-Za-z0-9_-]+",
+    data="[A-Za-z0-9_-]+",
+    deletion="[A-Za-z0-9_-]+",
 
 
-def datasets_of(source):
-    """Pattern of the datasets that come from a source; matches nothing if there are none."""
-    names = [
-        name for name, dataset in study.datasets.items() if getattr(dataset, source)
-    ]
+def pattern(names):
+    """Pattern of some names; matches nothing if there are none."""
     return "|".join(names) or "(?!)"
+
+
+def cohorts_from(source):
+    """Cohorts that come from a source: table, phantom or oasis."""
+    return [
+        name
+        for name, dataset in study.datasets.items()
+        if isinstance(dataset, Cohort) and getattr(dataset, source)
+    ]
+
+
+def of_type(objects, *types):
+    """Names of the objects of a section of the configuration that are of some types."""
+    return [name for name, one in objects.items() if isinstance(one, types)]
+
+
+def of_kind(kind):
+    """Names of the classifiers of a kind."""
+    return [name for name, c in study.classifiers.items() if c.kind == kind]
 
 
 def table_of(wildcards):
@@ -74,7 +114,59 @@ def store(kind, name):
     return f"{RESULTS}/{kind}/{name}.zarr/zarr.json"
 
 
-def data_of(classifier):
+def geometry_of(classifier):
+    """How images are resized and cut for a classifier: as set, or as its weights ask for."""
+    chosen = study.classifiers[classifier]
+    if chosen.kind != "torchvision" or None not in (chosen.resize, chosen.crop):
+        return chosen.part(Geometry)
+    # Imported where needed, for it takes seconds.
+    from preddiff.classifiers.torchvision import defaults
+
+    own = Path(chosen.weights).suffix != ""
+    usual = mended_by_the_user(
+        defaults, chosen.name, "DEFAULT" if own else chosen.weights
+    )
+    return Geometry(
+        resize=chosen.resize or usual.resize, crop=chosen.crop or usual.crop
+    )
+
+
+def data_name(dataset, classifier):
+    """Name of a data store: images are prepared for the classifiers that see them."""
+    if not isinstance(study.datasets[dataset], ImageSet):
+        return dataset
+    geometry = geometry_of(classifier)
+    return f"{dataset}-{geometry.resize or 'as-is'}-{geometry.crop}"
+
+
+# The geometry that each store of images is prepared with.
+IMAGE_STORES = {}
+for one in study.explanations.values():
+    datasets = {study.explained(one)}
+    if isinstance(one, Explanation):
+        datasets.add(study.learnt_from(one))
+    for name in datasets:
+        if isinstance(study.datasets[name], ImageSet):
+            IMAGE_STORES[data_name(name, one.classifier)] = (
+                name,
+                geometry_of(one.classifier),
+            )
+
+
+def data_of(explanation):
+    """Data store of the items that are explained."""
+    chosen = study.explanations[explanation]
+    return store("data", data_name(study.explained(chosen), chosen.classifier))
+
+
+def learnt_data_of(explanation):
+    """Data store that an explanation's sampler takes patches and donors from."""
+    chosen = study.explanations[explanation]
+    return store("data", data_name(study.learnt_from(chosen), chosen.classifier))
+
+
+def training_data_of(classifier):
+    """Data store that a classifier is trained on."""
     return store("data", study.classifiers[classifier].dataset)
 
 
@@ -82,18 +174,40 @@ def slab_of(classifier):
     return study.classifiers[classifier].part(Slab)
 
 
+def weights_of(wildcards):
+    """State dict of a network of torchvision: the user's, or one that a rule fetches."""
+    chosen = study.classifiers[wildcards.classifier]
+    if Path(chosen.weights).suffix:
+        return chosen.weights
+    return f"{RESULTS}/weights/{chosen.name}-{chosen.weights}.safetensors"
+
+
+def is_network(classifier):
+    return study.classifiers[classifier].kind != "logistic"
+
+
+def predictions_of(explanation):
+    """Table of what a network makes of the items, or nothing for linear classifiers."""
+    chosen = study.explanations[explanation]
+    if not is_network(chosen.classifier):
+        return []
+    return f"{RESULTS}/tables/predictions-{study.explained(chosen)}-{chosen.classifier}.tsv"
+
+
 def gaussian_of(explanation):
     """Name of the Gaussian that an explanation's sampler draws from, or None."""
     chosen = study.explanations[explanation]
+    if not isinstance(chosen, Explanation):
+        return None
     sampler = study.samplers[chosen.sampler]
     if sampler.kind != "conditional":
         return None
-    slab = slab_of(chosen.classifier)
-    place = (
-        f"-axis{slab.axis}-{slab.slices[0]}-{slab.slices[1]}" if sampler.grid else ""
-    )
-    dataset = study.classifiers[chosen.classifier].dataset
-    return f"{dataset}-l{chosen.l}-{chosen.sampler}{place}"
+    place = ""
+    if sampler.grid:
+        slab = slab_of(chosen.classifier)
+        place = f"-axis{slab.axis}-{slab.slices[0]}-{slab.slices[1]}"
+    data = data_name(study.learnt_from(chosen), chosen.classifier)
+    return f"{data}-l{chosen.l}-{chosen.sampler}{place}"
 
 
 # One of the explanations that each Gaussian serves tells all about it.
@@ -106,8 +220,9 @@ GAUSSIANS = {
 
 def gaussian_settings(wildcards):
     explanation = study.explanations[GAUSSIANS[wildcards.gaussian]]
-    settings = write_options(study.samplers[explanation.sampler].part(GaussianSettings))
-    slab = write_options(slab_of(explanation.classifier))
+    sampler = study.samplers[explanation.sampler]
+    settings = write_options(sampler.part(GaussianSettings))
+    slab = write_options(slab_of(explanation.classifier)) if sampler.grid else ""
     return f"--l {explanation.l} {settings} {slab}"
 
 
@@ -117,12 +232,34 @@ def number_of_items(explanation):
         return chosen.items
     if chosen.items is not None:
         return len(chosen.items)
-    dataset = study.datasets[study.classifiers[chosen.classifier].dataset]
+    dataset = study.datasets[study.explained(chosen)]
+    if isinstance(dataset, Digits):
+        return math.ceil(DIGITS * dataset.digits.test)
+    if isinstance(dataset, ImageSet):
+        count = len(images_of(study.explained(chosen)))
+        return min(count, dataset.count or count)
     if dataset.phantom:
         return dataset.phantom.patients + dataset.phantom.controls
     if dataset.oasis:
         return dataset.oasis.subjects or OASIS_SUBJECTS
     return len(mended_by_the_user(read_table, dataset.table, dataset.part(Columns)))
+
+
+@cache
+def images_of(dataset):
+    """Files of a dataset of images."""
+    from preddiff.datasets.images import list_images
+
+    chosen = study.datasets[dataset]
+    entries = mended_by_the_user(
+        partial(
+            list_images,
+            chosen.images,
+            file_column=chosen.file_column,
+            class_column=chosen.class_column,
+        )
+    )
+    return [entry.file for entry in entries]
 
 
 def shards_of(explanation):
@@ -136,11 +273,34 @@ def shards_of(explanation):
 
 def localised(classifier):
     """Explanations of a classifier whose cohort has truth masks."""
+    if is_network(classifier):
+        return []
     if study.datasets[study.classifiers[classifier].dataset].truth is None:
         return []
     return [
         name for name, e in study.explanations.items() if e.classifier == classifier
     ]
+
+
+# Explanations of the same items by the same network, whose curves of deletion are compared.
+DELETIONS = {}
+for name, one in study.explanations.items():
+    if is_network(one.classifier):
+        DELETIONS.setdefault(f"{study.explained(one)}-{one.classifier}", []).append(
+            name
+        )
+
+
+def conditional_of(deletion):
+    """The first explanation by conditional sampling, whose windows and Gaussian serve all."""
+    return next((name for name in DELETIONS[deletion] if gaussian_of(name)), None)
+
+
+def deletion_windows(deletion):
+    """Side of the windows that are deleted."""
+    chosen = conditional_of(deletion)
+    windows = [chosen] if chosen else of_type(study.explanations, Explanation)
+    return study.explanations[windows[0]].k if windows else 8
 
 
 def classifier_of(figure):
@@ -151,14 +311,20 @@ def everything():
     """All that a study makes. Shards are listed, so that a deleted marker does not go unnoticed."""
     wanted = []
     for name, explanation in study.explanations.items():
-        wanted += [*shards_of(name), store("relevance", name)]
-        if explanation.nifti:
+        if isinstance(explanation, Explanation):
+            wanted += shards_of(name)
+        wanted.append(store("relevance", name))
+        if getattr(explanation, "nifti", False):
             wanted.append(f"{RESULTS}/relevance/{name}-nifti")
-    wanted += [f"{RESULTS}/classifiers/{name}/cv.json" for name in study.classifiers]
+    for name, classifier in study.classifiers.items():
+        if classifier.kind in ("logistic", "digits"):
+            wanted.append(f"{RESULTS}/classifiers/{name}/cv.json")
+        if localised(name):
+            wanted.append(f"{RESULTS}/tables/localisation-{name}-summary.tsv")
     wanted += [
-        f"{RESULTS}/tables/localisation-{name}-summary.tsv"
-        for name in study.classifiers
-        if localised(name)
+        f"{RESULTS}/tables/deletion-{name}-summary.tsv"
+        for name in DELETIONS
+        if conditional_of(name)
     ]
     wanted += [f"{RESULTS}/figures/{name}.png" for name in study.figures]
     return wanted

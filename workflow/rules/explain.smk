@@ -1,10 +1,32 @@
 # Expectations: the expensive stage, in shards that fill one store and can be resumed.
 
 
+# Every explanation that expectations are computed for.
+EXPLAINED = of_type(study.explanations, Explanation)
+
+
+def engine_of(explanation):
+    """Module whose code an explanation's expectations come from."""
+    network = is_network(study.explanations[explanation].classifier)
+    return f"preddiff.engines.{'dense' if network else 'linear'}"
+
+
+def threads_of(explanation):
+    """Cores that one job of an explanation uses."""
+    network = is_network(study.explanations[explanation].classifier)
+    return NETWORK_THREADS if network else 1
+
+
+def folder_option(option, path):
+    """Option for the store whose metadata file is an input, or nothing."""
+    return f"--{option} {Path(path).parent}" if path else ""
+
+
 rule open_expectations:
     """Make the expectation store of an explanation, or keep it if nothing changed."""
     input:
-        data=lambda w: data_of(study.explanations[w.explanation].classifier),
+        data=lambda w: data_of(w.explanation),
+        donors=lambda w: learnt_data_of(w.explanation),
         classifier=lambda w: (
             f"{RESULTS}/classifiers/{study.explanations[w.explanation].classifier}/classifier.json"
         ),
@@ -13,30 +35,38 @@ rule open_expectations:
             if gaussian_of(w.explanation)
             else []
         ),
+        predictions=lambda w: predictions_of(w.explanation),
     output:
         f"{RESULTS}/expectations/{{explanation}}.opened",
     log:
         f"{RESULTS}/logs/open-{{explanation}}.log",
+    wildcard_constraints:
+        explanation=pattern(EXPLAINED),
     conda:
         "../../envs/preddiff.yaml"
     params:
         sampler=lambda w: write_options(
-            study.samplers[study.explanations[w.explanation].sampler]
+            study.samplers[study.explanations[w.explanation].sampler].part(
+                SamplerSettings
+            )
         ),
         windows=lambda w: write_options(
             study.explanations[w.explanation].part(WindowSettings)
         ),
         data=subpath(input.data, parent=True),
+        donors=subpath(input.donors, parent=True),
         classifier=subpath(input.classifier, parent=True),
-        gaussian=lambda w, input: (
-            f"--gaussian {Path(input.gaussian).parent}" if input.gaussian else ""
+        gaussian=lambda w, input: folder_option("gaussian", input.gaussian),
+        predictions=lambda w, input: (
+            f"--predictions {input.predictions}" if input.predictions else ""
         ),
         store=f"{RESULTS}/expectations/{{explanation}}.zarr",
         seed=study.seed,
-        code=digest_code("preddiff.engines.linear"),
+        code=lambda w: digest_code(engine_of(w.explanation)),
     shell:
-        "preddiff open --data {params.data:q} --classifier {params.classifier:q} "
-        "{params.gaussian} {params.sampler} {params.windows} --seed {params.seed} "
+        "preddiff open --data {params.data:q} --donors {params.donors:q} "
+        "--classifier {params.classifier:q} {params.gaussian} {params.predictions} "
+        "{params.sampler} {params.windows} --seed {params.seed} "
         "--out {params.store:q} --marker {output:q} 2>&1 | tee {log:q}"
 
 
@@ -55,17 +85,57 @@ rule explain:
     benchmark:
         f"{RESULTS}/benchmarks/explain-{{explanation}}-{{first}}-{{last}}.tsv"
     wildcard_constraints:
+        explanation=pattern(EXPLAINED),
         first=r"\d+",
         last=r"\d+",
     conda:
         "../../envs/preddiff.yaml"
+    threads: lambda w: threads_of(w.explanation)
     resources:
         mem_mb=4000,
         runtime=60,
+        # As resources, since they do not change results: another number runs nothing again.
+        batch_size=lambda w: study.explanations[w.explanation].batch_size or 0,
     params:
         store=f"{RESULTS}/expectations/{{explanation}}.zarr",
         first=lambda w: int(w.first),
         last=lambda w: int(w.last),
     shell:
         "preddiff explain {params.store:q} --first {params.first} --last {params.last} "
-        "--marker {output:q} 2>&1 | tee {log:q}"
+        "--threads {threads} --batch-size {resources.batch_size} --marker {output:q} 2>&1 | tee {log:q}"
+
+
+rule sensitivity:
+    """Compute sensitivity maps, a baseline in the layout of relevance."""
+    input:
+        data=lambda w: data_of(w.explanation),
+        classifier=lambda w: (
+            f"{RESULTS}/classifiers/{study.explanations[w.explanation].classifier}/classifier.json"
+        ),
+        predictions=lambda w: predictions_of(w.explanation),
+    output:
+        f"{RESULTS}/relevance/{{explanation}}.zarr/zarr.json",
+    log:
+        f"{RESULTS}/logs/sensitivity-{{explanation}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sensitivity-{{explanation}}.tsv"
+    wildcard_constraints:
+        explanation=pattern(of_type(study.explanations, Sensitivity)),
+    conda:
+        "../../envs/preddiff.yaml"
+    threads: NETWORK_THREADS
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=lambda w: write_options(
+            study.explanations[w.explanation].part(TargetSettings)
+        ),
+        data=subpath(input.data, parent=True),
+        classifier=subpath(input.classifier, parent=True),
+        store=subpath(output[0], parent=True),
+        code=digest_code("preddiff.stages.sensitivity"),
+    shell:
+        "preddiff sensitivity --data {params.data:q} --classifier {params.classifier:q} "
+        "--predictions {input.predictions:q} {params.settings} --threads {threads} "
+        "--out {params.store:q} 2>&1 | tee {log:q}"

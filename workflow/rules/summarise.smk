@@ -11,6 +11,8 @@ rule relevance:
         f"{RESULTS}/logs/relevance-{{explanation}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/relevance-{{explanation}}.tsv"
+    wildcard_constraints:
+        explanation=pattern(EXPLAINED),
     conda:
         "../../envs/preddiff.yaml"
     resources:
@@ -28,7 +30,7 @@ rule nifti:
     """Write relevance as one NIfTI per subject, which any viewer overlays on the scan."""
     input:
         relevance=f"{RESULTS}/relevance/{{explanation}}.zarr/zarr.json",
-        data=lambda w: data_of(study.explanations[w.explanation].classifier),
+        data=lambda w: data_of(w.explanation),
     output:
         directory(f"{RESULTS}/relevance/{{explanation}}-nifti"),
     log:
@@ -51,7 +53,7 @@ rule localise:
             store("relevance", name) for name in localised(w.classifier)
         ],
         classifier=f"{RESULTS}/classifiers/{{classifier}}/classifier.json",
-        data=lambda w: data_of(w.classifier),
+        data=lambda w: training_data_of(w.classifier),
     output:
         table=f"{RESULTS}/tables/localisation-{{classifier}}.tsv",
         summary=report(
@@ -77,3 +79,50 @@ rule localise:
     shell:
         "preddiff localise {params.stores:q} --classifier {params.classifier:q} "
         "--data {params.data:q} --out {output.table:q} 2>&1 | tee {log:q}"
+
+
+rule deletion:
+    """Follow a class while windows are deleted and inserted in the order of each explanation."""
+    input:
+        relevance=lambda w: [store("relevance", name) for name in DELETIONS[w.deletion]],
+        classifier=lambda w: (
+            f"{RESULTS}/classifiers/"
+            f"{study.explanations[DELETIONS[w.deletion][0]].classifier}/classifier.json"
+        ),
+        data=lambda w: data_of(DELETIONS[w.deletion][0]),
+        gaussian=lambda w: store("gaussians", gaussian_of(conditional_of(w.deletion))),
+    output:
+        table=f"{RESULTS}/tables/deletion-{{deletion}}.tsv",
+        curves=f"{RESULTS}/tables/deletion-{{deletion}}-curves.tsv",
+        summary=report(
+            f"{RESULTS}/tables/deletion-{{deletion}}-summary.tsv",
+            caption="../report/deletion.rst",
+            category="Tables",
+            labels={"table": "deletion and insertion", "of": "{deletion}"},
+        ),
+    log:
+        f"{RESULTS}/logs/deletion-{{deletion}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/deletion-{{deletion}}.tsv"
+    wildcard_constraints:
+        deletion=pattern(DELETIONS),
+    conda:
+        "../../envs/preddiff.yaml"
+    threads: NETWORK_THREADS
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
+        classifier=subpath(input.classifier, parent=True),
+        data=subpath(input.data, parent=True),
+        gaussian=subpath(input.gaussian, parent=True),
+        k=lambda w: deletion_windows(w.deletion),
+        orders=study.random_orders,
+        seed=study.seed,
+        code=digest_code("preddiff.stages.deletion"),
+    shell:
+        "preddiff deletion {params.stores:q} --classifier {params.classifier:q} "
+        "--data {params.data:q} --gaussian {params.gaussian:q} --k {params.k} "
+        "--random-orders {params.orders} --seed {params.seed} --threads {threads} "
+        "--out {output.table:q} 2>&1 | tee {log:q}"

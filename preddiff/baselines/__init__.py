@@ -1,0 +1,1 @@
+"""Baselines: other explanations, to compare with."""

@@ -1,0 +1,87 @@
+"""A small convolutional network for the digits, and its training."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+CLASSES = 10
+# The learning rate rises to this and falls again, once.
+_LARGEST_RATE = 0.01
+_BATCH = 64
+
+
+def build(width: int) -> nn.Module:
+    """Two convolutions, pooling, two more, and two linear layers: 8 x 8 images to ten logits."""
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(1, width, 3, padding=1),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(width, 2 * width, 3, padding=1),
+            relu2=nn.ReLU(),
+            pool=nn.MaxPool2d(2),
+            conv3=nn.Conv2d(2 * width, 4 * width, 3, padding=1),
+            relu3=nn.ReLU(),
+            conv4=nn.Conv2d(4 * width, 4 * width, 3, padding=1),
+            relu4=nn.ReLU(),
+            flatten=nn.Flatten(),
+            dropout=nn.Dropout(0.5),
+            linear=nn.Linear(4 * width * 16, 4 * width),
+            relu5=nn.ReLU(),
+            logits=nn.Linear(4 * width, CLASSES),
+        )
+    )
+
+
+def train(
+    x: NDArray[np.float32],
+    y: NDArray[np.int64],
+    *,
+    width: int,
+    epochs: int,
+    seed: int,
+    progress: Callable[[int], object] | None = None,
+) -> nn.Module:
+    """Train the network by AdamW on slightly shifted images.
+
+    Parameters
+    ----------
+    x : float32 array (n, 1, 8, 8)
+        Standardised images.
+    y : int64 array (n,)
+        Their digits.
+    width, epochs, seed : int
+    progress : callable, optional
+        Called with 1 after each epoch.
+
+    Returns
+    -------
+    nn.Module
+        In eval mode.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build(width)
+        steps = -(-len(x) // _BATCH)
+        optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, _LARGEST_RATE, total_steps=epochs * steps
+        )
+        images, labels = torch.from_numpy(x), torch.from_numpy(y)
+        network.train()
+        for _ in range(epochs):
+            for batch in torch.split(torch.randperm(len(images)), _BATCH):
+                shift = torch.randint(-1, 2, (2,)).tolist()
+                inputs = torch.roll(images[batch], shift, dims=(2, 3))
+                loss = functional.cross_entropy(network(inputs), labels[batch])
+                optimizer.zero_grad()
+                torch.autograd.backward(loss)
+                optimizer.step()
+                schedule.step()
+            if progress is not None:
+                progress(1)
+    return network.eval()

@@ -1,0 +1,295 @@
+"""A convolutional network as a classifier: what it expects, its files, and its nodes."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from preddiff.classifiers import digits, module
+from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict, write_state_dict
+from preddiff.classifiers.layers import WithMeans
+from preddiff.errors import InputError
+from preddiff.files import write_atomically
+from preddiff.provenance import digest_file, digest_json
+from preddiff.readout import Readout
+from preddiff.standardisation import Standardisation
+
+KIND = "network"
+_WEIGHTS = "weights.safetensors"
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+# Two calls on the same inputs, and on a part of them, may differ by this much of the logits' range
+# through another order of sums; dropout or batch statistics differ by far more.
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network from standardised inputs to logits.
+
+    Attributes
+    ----------
+    module : nn.Module
+        In eval mode, without gradients of its parameters.
+    architecture : mapping
+        What it is built from: {"torchvision": name}, {"module": file, "factory": name, "digest":
+        of the file} or {"digits": width}.
+    classes : tuple of str
+    training_size : int
+        Number N of training instances, for the Laplace correction.
+    space : tuple of int
+        Height and width of the input.
+    standardisation : Standardisation
+    digest : str
+        Of everything that its output depends on.
+    """
+
+    module: nn.Module
+    architecture: Mapping[str, Any]
+    classes: tuple[str, ...]
+    training_size: int
+    space: tuple[int, ...]
+    standardisation: Standardisation
+    digest: str = ""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input."""
+        return len(self.standardisation.mean)
+
+    @property
+    def corner(self) -> tuple[int, ...]:
+        """Where the input starts in the items: it is all of them."""
+        return (0,) * len(self.space)
+
+    @property
+    def slab(self) -> tuple[slice, ...]:
+        """The input within the items, one slice per axis."""
+        return tuple(slice(0, n) for n in self.space)
+
+    @cached_property
+    def _by_name(self) -> dict[str, int | None]:
+        found: dict[str, int | None] = {}
+        for number, name in enumerate(self.classes):
+            found[name] = None if name in found else number
+        return found
+
+    def class_number(self, label: str) -> int:
+        """Number of a class given by its name, or by its number.
+
+        Raises
+        ------
+        InputError
+            If there is no such class, or several of that name.
+        """
+        if label in self._by_name:
+            number = self._by_name[label]
+            if number is None:
+                same = [str(n) for n, name in enumerate(self.classes) if name == label]
+                raise InputError(
+                    f"classes {', '.join(same)} are all called '{label}': give the number"
+                )
+            return number
+        if label.isdecimal() and int(label) < len(self.classes):
+            return int(label)
+        raise InputError(
+            f"the classifier has no class '{label}': it has {len(self.classes)}, "
+            f"'{self.classes[0]}' to '{self.classes[-1]}'"
+        )
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (n, K) of inputs (n, channels, *space) in pixel values."""
+        found: Tensor = self.module(self.standardisation.image(x))
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write `weights.safetensors` and, last, `classifier.json`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_state_dict(self.module, folder / _WEIGHTS)
+        architecture = dict(self.architecture)
+        if "module" in architecture:
+            file = Path(architecture["module"]).resolve()
+            architecture["module"] = os.path.relpath(file, folder.resolve())
+        description = {
+            "kind": KIND,
+            "architecture": architecture,
+            "classes": list(self.classes),
+            "training_size": self.training_size,
+            "space": list(self.space),
+            "mean": list(self.standardisation.mean),
+            "std": list(self.standardisation.std),
+            "weights": digest_file(folder / _WEIGHTS),
+        }
+        with write_atomically(folder / "classifier.json") as temporary:
+            temporary.write_text(json.dumps(description, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Network":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError
+            If files are missing, damaged or changed.
+        """
+        try:
+            about = json.loads((folder / "classifier.json").read_text())
+            architecture = about["architecture"]
+            classes = tuple(str(name) for name in about["classes"])
+            built = _build(architecture, len(classes), folder)
+            weights = folder / _WEIGHTS
+            load_state_dict(built, read_state_dict(weights), str(weights))
+            return cls(
+                prepared(built),
+                architecture,
+                classes,
+                int(about["training_size"]),
+                tuple(int(n) for n in about["space"]),
+                Standardisation(tuple(map(float, about["mean"])), tuple(map(float, about["std"]))),
+                digest_json(about),
+            )
+        except FileNotFoundError as error:
+            raise InputError(f"{error.filename}: no such file; make the classifier first") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{folder}: not a stored network, or damaged ({error})") from None
+
+
+def _build(architecture: Mapping[str, Any], classes: int, folder: Path) -> nn.Module:
+    if "torchvision" in architecture:
+        # Imported where needed, for it takes seconds.
+        from preddiff.classifiers import torchvision
+
+        return torchvision.build(architecture["torchvision"], classes)
+    if "digits" in architecture:
+        return digits.build(int(architecture["digits"]))
+    file = folder / architecture["module"]
+    if not file.is_file():
+        raise InputError(f"{file}: the Python file of the network is gone")
+    if digest_file(file) != architecture["digest"]:
+        raise InputError(
+            f"{file} changed since the classifier was stored: run the stage module again"
+        )
+    return module.build(file, architecture["factory"])
+
+
+def prepared(network: nn.Module) -> nn.Module:
+    """Put a network into eval mode, in float32, without gradients of its parameters."""
+    return network.eval().float().requires_grad_(False)
+
+
+@torch.inference_mode()
+def check(network: Network) -> None:
+    """Refuse a network that cannot be explained; it is run on a few random inputs.
+
+    Raises
+    ------
+    InputError
+        If its output is not one row of finite logits per input, one for each class, or depends on
+        chance or on the other inputs of a batch.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand((3, network.channels, *network.space), generator=generator)
+    try:
+        first = network.logits(x)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"the network does not take {network.channels} x "
+            f"{' x '.join(map(str, network.space))} inputs: {error}"
+        ) from error
+    if not isinstance(first, Tensor):
+        raise InputError(
+            f"the network returns a {type(first).__name__}, not a tensor of logits: wrap it in a "
+            "module that picks the logits"
+        )
+    if first.ndim != 2 or len(first) != len(x):
+        raise InputError(
+            f"the network took {len(x)} inputs to an output of shape {tuple(first.shape)}: it must "
+            "give one row of logits for each"
+        )
+    if first.shape[1] != len(network.classes):
+        raise InputError(
+            f"the network puts out {first.shape[1]} numbers, but {len(network.classes)} classes "
+            "are named"
+        )
+    if not first.isfinite().all():
+        raise InputError(
+            "the network's output is NaN or infinite, for random inputs between 0 and 1"
+        )
+    spread = float(first.max() - first.min())
+    for other, what in (
+        (network.logits(x), "differs from call to call: is dropout on in eval mode?"),
+        (
+            torch.cat([network.logits(x[:1]), network.logits(x[1:])]),
+            "depends on the batch's other inputs: does batch normalisation use their statistics?",
+        ),
+    ):
+        if float((other - first).abs().max()) > _TOLERANCE * spread:
+            raise InputError(f"the network's output for an input {what}")
+
+
+class NetworkNodes:
+    """Values of targets for variants of an item: what the dense engine asks for.
+
+    Parameters
+    ----------
+    network : Network
+    readout : Readout
+    classes : mapping of str to sequence of int
+        By item: the number of each target's class.
+    device : torch.device
+    precision : {"float32", "tf32", "bfloat16"}
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        readout: Readout,
+        classes: Mapping[str, Sequence[int]],
+        device: torch.device | str = "cpu",
+        precision: Precision = "float32",
+    ) -> None:
+        self.device = torch.device(device)
+        self.readout = readout
+        self.classes = classes
+        self.precision = precision
+        self.network = WithMeans(network.module, readout.layers).eval().to(self.device)
+        if self.device.type == "cpu":
+            # Convolutions of a CPU run faster on channels that lie together.
+            self.network.to(memory_format=torch.channels_last)
+
+    def __call__(self, x: Tensor, item: str) -> Tensor:
+        """Take standardised inputs (n, channels, *space) to float64 values (n, targets)."""
+        with arithmetic(self.device, self.precision):
+            logits, means = self.network(x)
+        return self.readout(logits, means, self.classes[item])
+
+
+@contextlib.contextmanager
+def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Run a network's convolutions and matrix products in some precision.
+
+    Raises
+    ------
+    InputError
+        If the device does not have it.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise InputError("precision tf32 is for GPUs; a CPU has float32 and bfloat16")
+    with contextlib.ExitStack() as stack:
+        if precision == "bfloat16":
+            stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
+        if device.type == "cuda":
+            allow = precision == "tf32"
+            stack.enter_context(torch.backends.cudnn.flags(allow_tf32=allow, benchmark=True))
+            before = torch.backends.cuda.matmul.allow_tf32
+            torch.backends.cuda.matmul.allow_tf32 = allow
+            stack.callback(setattr, torch.backends.cuda.matmul, "allow_tf32", before)
+        yield

@@ -1,0 +1,123 @@
+"""Networks of torchvision, by name: their builders, weights and preprocessing."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from preddiff.errors import InputError
+
+# Auxiliary classifiers serve training only; a builder without them takes the rest of the weights.
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+_WITHOUT_AUXILIARY = {"aux_logits": False, "init_weights": False, "transform_input": False}
+_OPTIONS = {"googlenet": _WITHOUT_AUXILIARY, "inception_v3": _WITHOUT_AUXILIARY}
+# Their pre-trained weights expect inputs between -1 and 1, which torchvision hides in the network.
+_HALF = (0.5, 0.5, 0.5)
+# Names of old checkpoints of DenseNets, as torchvision's own loader renames them.
+_OLD_DENSE = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What pre-trained weights ask for.
+
+    Attributes
+    ----------
+    resize, crop : int
+    mean, std : tuple of float
+    classes : tuple of str
+    """
+
+    resize: int
+    crop: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+
+
+def build(name: str, classes: int) -> nn.Module:
+    """Build a classification network without weights.
+
+    Raises
+    ------
+    InputError
+        If torchvision has no classification network of that name.
+    """
+    _require_classifier(name)
+    network: nn.Module = models.get_model(
+        name, weights=None, num_classes=classes, **_OPTIONS.get(name, {})
+    )
+    return network
+
+
+def names() -> list[str]:
+    """Names of torchvision's classification networks."""
+    return models.list_models(module=models)
+
+
+def _require_classifier(name: str) -> None:
+    if name not in names():
+        raise InputError(f"torchvision has no network '{name}'; it has {', '.join(names())}")
+
+
+def _weights(name: str, weights: str) -> models.WeightsEnum:
+    _require_classifier(name)
+    known = models.get_model_weights(name)
+    if weights not in known.__members__:
+        raise InputError(
+            f"torchvision has no weights '{weights}' of {name}, and there is no such file; "
+            f"it has {', '.join(known.__members__)}"
+        )
+    found: models.WeightsEnum = known[weights]
+    return found
+
+
+def defaults(name: str, weights: str = "DEFAULT") -> Defaults:
+    """Preprocessing and classes of torchvision's weights of a network.
+
+    Raises
+    ------
+    InputError
+        If there are no such weights.
+    """
+    found = _weights(name, weights)
+    preset = found.transforms()
+    half = name in _OPTIONS
+    return Defaults(
+        int(preset.resize_size[0]),
+        int(preset.crop_size[0]),
+        _HALF if half else tuple(preset.mean),
+        _HALF if half else tuple(preset.std),
+        tuple(found.meta["categories"]),
+    )
+
+
+def download(name: str, weights: str) -> dict[str, Tensor]:
+    """State dict of torchvision's weights, from its cache or the network.
+
+    Raises
+    ------
+    InputError
+        If there are no such weights, or they cannot be fetched.
+    """
+    found = _weights(name, weights)
+    try:
+        state = found.get_state_dict(check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{found.url} cannot be fetched ({error}): run this where there is network, or put the "
+            f"file into {torch.hub.get_dir()}/checkpoints"
+        ) from None
+    return dict(state)
+
+
+def translate(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names of a checkpoint as the networks of `build` have them."""
+    return {
+        _OLD_DENSE.sub(r"\1\2", name): values
+        for name, values in weights.items()
+        if not name.startswith(_AUXILIARY)
+    }

@@ -1,0 +1,326 @@
+"""Image datasets: a folder or a sheet of image files, read as 8-bit RGB."""
+
+import difflib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torchvision.transforms.v2 import functional
+
+from preddiff.errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+LAYOUTS = (
+    "a sheet of files (.tsv, .csv), a folder with one folder of images per class, or a flat "
+    "folder of images"
+)
+_DEFAULT_CLASS_COLUMN = "class"
+_INDEX_COLUMNS = ("class_index", "index")
+_ID_COLUMNS = ("wnid", "id", "synset")
+_NAME_COLUMNS = ("class_name", "name")
+# EXIF's tag of the orientation; 1 is upright.
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image of a dataset.
+
+    Attributes
+    ----------
+    name : str
+        Path relative to the sheet or folder.
+    file : Path
+    label : str
+        Class, as the sheet or the folder's name gives it; "" if unknown.
+    """
+
+    name: str
+    file: Path
+    label: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as read.
+
+    Attributes
+    ----------
+    pixels : uint8 array (3, height, width)
+    note : str
+        What was converted; "" for plain RGB.
+    """
+
+    pixels: NDArray[np.uint8]
+    note: str
+
+
+@dataclass(frozen=True)
+class Classes:
+    """All classes of a dataset, by number.
+
+    Attributes
+    ----------
+    names : tuple of str
+    ids : tuple of str
+        WordNet ids or the like; empty if there are none.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[str, ...] = ()
+
+    @cached_property
+    def _numbers(self) -> dict[str, list[int]]:
+        numbers: dict[str, list[int]] = {}
+        for labels in (self.ids, self.names):
+            for number, label in enumerate(labels):
+                if number not in numbers.setdefault(label, []):
+                    numbers[label].append(number)
+        return numbers
+
+    def index(self, label: str) -> int:
+        """Number of a class given by its id, name or number; -1 for "".
+
+        Raises
+        ------
+        InputError
+            If there is no such class, or several of that name.
+        """
+        if not label:
+            return -1
+        found = self._numbers.get(label, [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InputError(
+                f"classes {', '.join(map(str, found))} are all called '{label}': name the class "
+                "by its number or id"
+            )
+        if label.isdecimal() and int(label) < len(self.names):
+            return int(label)
+        near = difflib.get_close_matches(label, self._numbers, n=1, cutoff=0.5)
+        hint = f": did you mean '{near[0]}'?" if near else ""
+        raise InputError(f"class '{label}' is none of the {len(self.names)} classes{hint}")
+
+
+def list_images(
+    source: Path, *, file_column: str = "file", class_column: str = _DEFAULT_CLASS_COLUMN
+) -> list[Entry]:
+    """List the images of a sheet, or of a folder, by name.
+
+    Parameters
+    ----------
+    source : Path
+        A sheet (.tsv, .csv) whose files are relative to its folder; a folder with one folder per
+        class, as ILSVRC has them; or a flat folder, which tells no classes.
+    file_column, class_column : str
+        Columns of the sheet. Without a column `class`, classes are unknown.
+
+    Raises
+    ------
+    InputError
+        If there is no image, or the sheet or the folder cannot be understood.
+    """
+    if source.is_file():
+        return _of_sheet(source, file_column, class_column)
+    if source.is_dir():
+        return _of_folder(source)
+    raise InputError(f"{source}: no such images: provide {LAYOUTS}")
+
+
+def _of_sheet(path: Path, file_column: str, class_column: str) -> list[Entry]:
+    table = _read_table(path)
+    wanted = [file_column]
+    if class_column in table.columns or class_column != _DEFAULT_CLASS_COLUMN:
+        wanted.append(class_column)
+    for column in wanted:
+        if column not in table.columns:
+            raise InputError(
+                f"{path}: there is no column '{column}'; it has {', '.join(table.columns)}"
+            )
+    labels = table[class_column] if class_column in wanted else [""] * len(table)
+    entries: list[Entry] = []
+    seen: set[str] = set()
+    for line, (file, label) in enumerate(zip(table[file_column], labels, strict=True), start=2):
+        name = file.strip()
+        if not name:
+            raise InputError(f"{path}, line {line}: there is no file")
+        if name in seen:
+            raise InputError(f"{path}, line {line}: '{name}' is listed twice")
+        seen.add(name)
+        entries.append(Entry(Path(name).as_posix(), path.parent / name, label.strip()))
+    if not entries:
+        raise InputError(f"{path}: the sheet lists no images")
+    return entries
+
+
+def _of_folder(folder: Path) -> list[Entry]:
+    with os.scandir(folder) as found:
+        visible = [entry for entry in found if not entry.name.startswith(".")]
+    images = sorted(e.name for e in visible if _is_image(e.name) and e.is_file())
+    labelled = [
+        (label, name)
+        for label in sorted(e.name for e in visible if e.is_dir())
+        for name in sorted(_images_in(folder / label))
+    ]
+    if images and labelled:
+        raise InputError(
+            f"{folder} holds both images and folders of images, so that classes are unclear: "
+            f"provide {LAYOUTS}"
+        )
+    if not images and not labelled:
+        raise InputError(f"{folder}: no images in it: provide {LAYOUTS}")
+    flat = [Entry(name, folder / name, "") for name in images]
+    return flat or [
+        Entry(f"{label}/{name}", folder / label / name, label) for label, name in labelled
+    ]
+
+
+def _images_in(folder: Path) -> Iterator[str]:
+    with os.scandir(folder) as found:
+        for entry in found:
+            if not entry.name.startswith(".") and _is_image(entry.name):
+                yield entry.name
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    separator = "," if path.suffix == ".csv" else "\t"
+    try:
+        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such table") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as a table: {error}") from None
+
+
+def classes_of_folders(entries: Sequence[Entry]) -> Classes:
+    """Classes of a folder in the layout of ILSVRC: its folders' names, numbered in their order."""
+    return Classes(tuple(sorted({entry.label for entry in entries})))
+
+
+def read_classes(path: Path) -> Classes:
+    """Read the names of all classes.
+
+    Parameters
+    ----------
+    path : Path
+        A text file (.txt) with a name per line, or a table (.tsv, .csv) with the columns
+        `class_index` (or `index`), `class_name` (or `name`) and perhaps `wnid` (or `id`, `synset`).
+
+    Raises
+    ------
+    InputError
+        If the file is missing or has other columns, or numbers are missing or given twice.
+    """
+    if path.suffix == ".txt":
+        try:
+            lines = path.read_text().splitlines()
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file of classes") from None
+        return Classes(tuple(line.strip() for line in lines if line.strip()))
+    table = _read_table(path)
+    index, name = _column(path, table, _INDEX_COLUMNS), _column(path, table, _NAME_COLUMNS)
+    ids = next((column for column in _ID_COLUMNS if column in table.columns), None)
+    try:
+        numbers = table[index].astype(int)
+    except ValueError as error:
+        raise InputError(f"{path}: column '{index}' holds more than numbers ({error})") from None
+    if sorted(numbers) != list(range(len(table))):
+        raise InputError(
+            f"{path}: column '{index}' must hold every number from 0 to {len(table) - 1} once"
+        )
+    table = table.iloc[np.argsort(numbers.to_numpy())]
+    return Classes(tuple(table[name]), () if ids is None else tuple(table[ids]))
+
+
+def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
+    found = next((column for column in names if column in table.columns), None)
+    if found is None:
+        raise InputError(
+            f"{path}: there is no column '{names[0]}'; it has {', '.join(table.columns)}"
+        )
+    return found
+
+
+def read_image(path: Path, *, resize: int | None, crop: int | None) -> Picture:
+    """Read an image as 8-bit RGB, upright, resized and cut as torchvision's presets do.
+
+    Parameters
+    ----------
+    path : Path
+    resize : int, optional
+        Pixels of the shorter side after (bilinear, antialiased) resizing; as it is if None.
+    crop : int, optional
+        Side of the central square that is cut out; everything if None.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, truncated, too large, or no image.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns of files that unpack to an unreasonable size.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                rgb, note = _as_rgb(image)
+        if resize is not None:
+            rgb = functional.resize(rgb, [resize])
+        if crop is not None:
+            rgb = functional.center_crop(rgb, [crop, crop])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{path}: too large an image ({error})") from None
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise InputError(f"{path}: not readable as an image, or truncated ({error})") from None
+    return Picture(np.ascontiguousarray(np.moveaxis(np.asarray(rgb), -1, 0)), note)
+
+
+def _as_rgb(image: Image.Image) -> tuple[Image.Image, str]:
+    notes = []
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        notes.append(f"first of {frames} frames")
+    image.load()
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    mode = image.mode
+    upright = ImageOps.exif_transpose(image)
+    if orientation != 1:
+        notes.append("turned by its EXIF orientation")
+    if mode == "RGB":
+        return upright, "; ".join(notes)
+    notes.append(f"converted from {_MODES.get(mode, mode)}")
+    return _converted(upright), "; ".join(notes)
+
+
+_MODES = {"L": "grey", "LA": "grey with alpha", "RGBA": "RGB with alpha", "P": "a palette"}
+_MODES |= {"1": "black and white", "I": "16 bits", "F": "floating point"}
+
+
+def _converted(image: Image.Image) -> Image.Image:
+    """Pillow's own conversion to RGB, where that keeps what the image shows."""
+    if image.mode.startswith("I"):
+        # Pillow would cut to 255 what files of this mode hold from 0 to 65535.
+        values = np.clip(np.asarray(image, dtype=np.float64), 0, 65535)
+        image = Image.fromarray(np.round(values / 257).astype(np.uint8))
+    elif image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        span = float(np.ptp(values)) or 1.0
+        image = Image.fromarray(np.round((values - values.min()) / span * 255).astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,149 @@
+"""Deletion and insertion curves: how fast a class's probability goes, window by window."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+
+from preddiff.samplers import window_voxels
+from preddiff.windows import FloatArray, IntArray, Windows
+
+MEASURES = ("deletion", "insertion")
+_CONFIDENCE = 0.95
+
+
+def order_of_windows(relevance: NDArray[np.floating], k: int) -> IntArray:
+    """Windows that tile an input, the most relevant first.
+
+    Parameters
+    ----------
+    relevance : array (*space)
+    k : int
+        Side of the windows; the last along an axis may overlap its neighbour.
+
+    Returns
+    -------
+    int64 array (windows,)
+        Numbers in C order of the grid, by mean relevance; equal ones in the order of numbers.
+    """
+    windows = Windows(relevance.shape, k, k)
+    means = windows.sum_in_windows(relevance).reshape(-1)
+    return np.argsort(-means, kind="stable")
+
+
+def random_order(windows: int, generator: np.random.Generator) -> IntArray:
+    """Windows in random order."""
+    return generator.permutation(windows)
+
+
+def curve(
+    classify: Callable[[Tensor], Tensor],
+    start: Tensor,
+    end: Tensor,
+    order: IntArray,
+    k: int,
+    *,
+    steps: int,
+    batch_size: int,
+) -> FloatArray:
+    """Follow a class's probability while windows of one input are replaced by those of another.
+
+    From the image to the filled image it is the deletion curve, the other way the insertion curve
+    of Petsiuk, Das, Saenko (2018), "RISE: Randomized input sampling for explanation of black-box
+    models"; windows in place of pixels are the region perturbation of Samek et al. (2017).
+
+    Parameters
+    ----------
+    classify : callable
+        Takes inputs (n, channels, *space) to the class's probability (n,).
+    start, end : tensor (channels, *space)
+    order : int64 array (windows,)
+        Windows that tile the input, the first to be replaced first.
+    k : int
+        Side of the windows.
+    steps : int
+        Points of the curve after the first, evenly over the windows; at most one per window.
+    batch_size : int
+        Inputs per call of `classify`, which bounds memory.
+
+    Returns
+    -------
+    float64 array (steps + 1,)
+        The first is that of `start`, the last that of `end`.
+    """
+    windows = Windows(tuple(start.shape[1:]), k, k)
+    voxels = torch.from_numpy(window_voxels(windows, windows.everything, len(start))[order])
+    counts = np.round(np.linspace(0, len(order), min(steps, len(order)) + 1)).astype(int)
+    values, source = start.reshape(-1).clone(), end.reshape(-1)
+    found: list[Tensor] = []
+    batch: list[Tensor] = []
+    replaced = 0
+    for number, count in enumerate(counts):
+        chosen = voxels[replaced:count].reshape(-1)
+        values[chosen] = source[chosen]
+        replaced = count
+        batch.append(values.clone())
+        if len(batch) == batch_size or number == len(counts) - 1:
+            found.append(classify(torch.stack(batch).reshape(-1, *start.shape)))
+            batch.clear()
+    return torch.cat(found).double().numpy()
+
+
+def area_under(curve: FloatArray) -> float:
+    """Area under a curve over the share of windows that are replaced, by the trapezoidal rule."""
+    return float(np.trapezoid(curve, dx=1 / (len(curve) - 1)))
+
+
+def compare_curves(table: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Compare maps by the areas under their curves, paired by item.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `map`, `item`, `deletion` and `insertion`.
+    reference : str
+        Map that the others are compared with.
+
+    Returns
+    -------
+    DataFrame
+        A row for each map and measure: `items`, `mean`, `stderr`; `difference` to the reference,
+        its 95% interval by a paired t test, `difference_low` and `difference_high`; and `better`,
+        the share of items where the map beats the reference (a smaller area of deletion, a larger
+        one of insertion). NaN where there is nothing to compare.
+    """
+    rows = [
+        {"map": name, "measure": measure, **_compared(table, name, reference, measure)}
+        for name in table["map"].unique()
+        for measure in MEASURES
+    ]
+    return pd.DataFrame(rows)
+
+
+def _compared(table: pd.DataFrame, name: str, reference: str, measure: str) -> dict[str, float]:
+    values = table[table["map"] == name].groupby("item")[measure].mean()
+    scores = {
+        "items": len(values),
+        "mean": float(values.mean()),
+        "stderr": float(stats.sem(values)) if len(values) > 1 else np.nan,
+        "difference": np.nan,
+        "difference_low": np.nan,
+        "difference_high": np.nan,
+        "better": np.nan,
+    }
+    other = table[table["map"] == reference].groupby("item")[measure].mean()
+    difference = (values - other).dropna()
+    if name == reference or len(difference) < 2:
+        return scores
+    interval = stats.ttest_1samp(difference, 0).confidence_interval(_CONFIDENCE)
+    gain = -difference if measure == "deletion" else difference
+    return scores | {
+        "difference": float(difference.mean()),
+        "difference_low": float(interval.low),
+        "difference_high": float(interval.high),
+        "better": float((gain > 0).mean()),
+    }

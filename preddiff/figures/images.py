@@ -1,0 +1,155 @@
+"""Figures of images, after figures 1, 3 to 8 and 13 of the paper: grids of panels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from preddiff.figures.overlay import Scale
+
+# Luminance of red, green and blue (ITU-R BT.601), for the grey image below relevance.
+_LUMINANCE = np.array([0.299, 0.587, 0.114])
+# How dark the image below relevance is drawn: faint, so that colours stand out.
+_FAINT = 0.45
+# Largest width of a page of panels, in inches.
+_PANEL = 1.9
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a grid.
+
+    Attributes
+    ----------
+    image : array (channels, height, width)
+        Pixel values from 0 to 1.
+    values : array (height, width), optional
+        What is drawn over or in place of the image.
+    kind : {"image", "relevance", "sensitivity"}
+        The image as it is, relevance over the faint image, or a sensitivity map in grey.
+    title, note : str
+        Above and below.
+    unit : str
+        Of relevance; the largest magnitude is given in it.
+    """
+
+    image: NDArray[np.floating]
+    values: NDArray[np.floating] | None = None
+    kind: Literal["image", "relevance", "sensitivity"] = "image"
+    title: str = ""
+    note: str = ""
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of panels with its label."""
+
+    label: str
+    panels: Sequence[Panel] = field(default_factory=list)
+
+
+def draw_panels(rows: Sequence[Row], *, threshold: float, colormap: str, title: str = "") -> Figure:
+    """Draw a grid of panels; each relevance map has its own symmetric scale, noted below it.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+    threshold : float
+        Share of a map's largest magnitude below which nothing is drawn over the image.
+    colormap : str
+        Matplotlib's name of a colour map whose upper end is red.
+    title : str
+
+    Returns
+    -------
+    Figure
+    """
+    columns = max(len(row.panels) for row in rows)
+    figure = Figure(
+        figsize=(_PANEL * columns + 1.1, (_PANEL + 0.55) * len(rows) + 0.3), layout="constrained"
+    )
+    if title:
+        figure.suptitle(title, fontsize=9)
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes_of_row, row in zip(grid, rows, strict=True):
+        for axes, panel in zip(axes_of_row, row.panels, strict=False):
+            axes.set_axis_on()
+            _draw(axes, panel, threshold, colormap)
+        axes_of_row[0].set_ylabel(row.label, fontsize=7)
+    if any(panel.kind == "relevance" for row in rows for panel in row.panels):
+        _draw_scale(figure, list(grid.flat), threshold, colormap)
+    return figure
+
+
+def grey(image: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Luminance (height, width) of an image (channels, height, width) of one or three channels."""
+    if len(image) == 3:
+        return np.tensordot(_LUMINANCE, image, 1)
+    return np.asarray(image[0], dtype=np.float64)
+
+
+def _draw(axes: Axes, panel: Panel, threshold: float, colormap: str) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(panel.title, fontsize=7)
+    note = panel.note
+    if panel.kind == "image" or panel.values is None:
+        picture = np.moveaxis(panel.image, 0, -1) if len(panel.image) == 3 else panel.image[0]
+        axes.imshow(np.clip(picture, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    elif panel.kind == "sensitivity":
+        # The few largest gradients would leave the rest black.
+        top = float(np.percentile(panel.values, 99.5)) or 1.0
+        axes.imshow(panel.values, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
+    else:
+        scale = Scale.of(panel.values, threshold=threshold, colormap=colormap)
+        faint = 1 - _FAINT * (1 - np.clip(grey(panel.image), 0, 1))
+        axes.imshow(faint, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.imshow(_colours(panel.values, scale), interpolation="nearest")
+        note = f"{note}\n" if note else ""
+        note += f"largest {scale.limit:.2g} {panel.unit}".rstrip()
+    axes.set_xlabel(note, fontsize=6)
+
+
+def _colours(values: NDArray[np.floating], scale: Scale) -> NDArray[np.float64]:
+    """Colours that grow opaque with magnitude, from the threshold on."""
+    colours = scale.colours(values)
+    share = np.abs(values) / scale.limit
+    opacity = np.clip((share - scale.threshold) / (0.5 - scale.threshold), 0, 1)
+    colours[..., 3] = np.where(colours[..., 3] > 0, 0.15 + 0.85 * opacity, 0)
+    return colours
+
+
+def _draw_scale(figure: Figure, axes: list[Axes], threshold: float, colormap: str) -> None:
+    mappable = ScalarMappable(Normalize(-1, 1), colormap)
+    height = figure.get_size_inches()[1]
+    # As tall as a row or two of panels, however many there are.
+    share = min(0.8, 2 * _PANEL / height)
+    bar = figure.colorbar(mappable, ax=axes, shrink=share, aspect=25, pad=0.02)
+    bar.set_ticks([-1, -threshold, 0, threshold, 1], labels=["-1", "", "0", "", "1"])
+    bar.ax.tick_params(labelsize=6)
+    bar.set_label(
+        f"relevance, as a share of each map's largest magnitude\n(below {threshold:.0%} not shown)",
+        fontsize=6,
+    )
+    bar.ax.set_title("for", fontsize=7, color="darkred")
+    bar.ax.text(
+        0.5,
+        -0.03,
+        "against",
+        fontsize=7,
+        color="darkblue",
+        ha="center",
+        va="top",
+        transform=bar.ax.transAxes,
+    )

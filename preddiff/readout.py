@@ -1,0 +1,64 @@
+"""Readout: the values of targets, read from a network's outputs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from preddiff.targets import Target
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Reads the values of targets from a network's outputs.
+
+    Attributes
+    ----------
+    targets : tuple of Target
+    """
+
+    targets: tuple[Target, ...]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers whose feature maps are read, each once."""
+        return tuple(dict.fromkeys(t.layer for t in self.targets if t.kind == "map"))
+
+    def __call__(
+        self, logits: Tensor, means: Mapping[str, Tensor], classes: Sequence[int]
+    ) -> Tensor:
+        """Read all targets.
+
+        A feature map's value is its mean over units: the paper's relevance of a map is the average
+        of its units' activation differences, which are linear in the activations.
+
+        Parameters
+        ----------
+        logits : tensor (n, K)
+            Output of the network before the softmax.
+        means : mapping of str to tensor (n, maps)
+            By layer: the mean of every feature map.
+        classes : sequence of int, one per target
+            Number of a target's class for these inputs; not read for feature maps.
+
+        Returns
+        -------
+        float64 tensor (n, targets)
+        """
+        logits = logits.double()
+        values = torch.empty(
+            (len(logits), len(self.targets)), dtype=torch.float64, device=logits.device
+        )
+        for kind, outputs in (("probability", None), ("logit", logits)):
+            columns = [c for c, t in enumerate(self.targets) if t.kind == kind]
+            if columns:
+                found = torch.softmax(logits, 1) if outputs is None else outputs
+                values[:, columns] = found[:, [classes[c] for c in columns]]
+        for layer in self.layers:
+            columns = [
+                c for c, t in enumerate(self.targets) if t.kind == "map" and t.layer == layer
+            ]
+            numbers = [self.targets[c].number for c in columns]
+            values[:, columns] = means[layer][:, numbers].double()
+        return values

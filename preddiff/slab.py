@@ -1,0 +1,44 @@
+"""The slab: the part of the volumes that a classifier sees, and back from it to whole volumes."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from preddiff.errors import InputError
+from preddiff.files import write_atomically
+from preddiff.items import Items
+from preddiff.settings import Slab
+
+
+def slab_of(items: Items, settings: Slab) -> tuple[slice, ...]:
+    """Return the slab as slices of the volumes.
+
+    Raises
+    ------
+    InputError
+        If the slices lie outside the volumes.
+    """
+    first, last = settings.slices
+    length = items.space[settings.axis]
+    if last >= length:
+        raise InputError(
+            f"slices {first} to {last} of axis {settings.axis} lie outside the volumes of "
+            f"{items.path}, which have {length} slices there (0 to {length - 1})"
+        )
+    slab = [slice(0, n) for n in items.space]
+    slab[settings.axis] = slice(first, last + 1)
+    return tuple(slab)
+
+
+def on_grid(values: np.ndarray, slab: tuple[slice, ...], items: Items) -> np.ndarray:
+    """Put a slab's values on the volumes' grid, 0 elsewhere, for viewers; float32."""
+    volume = np.zeros(items.space, dtype=np.float32)
+    volume[slab] = values
+    return volume
+
+
+def save_volume(values: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write a NIfTI volume."""
+    with write_atomically(path) as temporary:
+        nib.save(nib.Nifti1Image(values, affine), temporary)

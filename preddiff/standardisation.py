@@ -1,0 +1,36 @@
+"""Standardisation: from pixel values to the inputs of a network, channel by channel."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """Subtract a mean from each channel and divide by a deviation.
+
+    Samplers work in pixel values, so that networks of other means share draws and Gaussians.
+
+    Attributes
+    ----------
+    mean, std : tuple of float
+        One for each channel.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def image(self, x: Tensor) -> Tensor:
+        """Standardise inputs (..., channels, height, width)."""
+        return self._along(x, (-1, 1, 1))
+
+    def patches(self, draws: Tensor) -> Tensor:
+        """Standardise patches (..., channels * voxels), in C order of (channel, *patch)."""
+        parts = draws.reshape(*draws.shape[:-1], len(self.mean), -1)
+        return self._along(parts, (-1, 1)).reshape(draws.shape)
+
+    def _along(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        mean = torch.tensor(self.mean, device=x.device, dtype=x.dtype).reshape(shape)
+        std = torch.tensor(self.std, device=x.device, dtype=x.dtype).reshape(shape)
+        return (x - mean) / std

@@ -1,0 +1,131 @@
+"""Throughput of the dense engine against plain torch, for the same networks on the same device.
+
+    python tests/benchmarks/dense.py [--networks alexnet ...] [--device cpu] [--windows 100]
+
+For each network: milliseconds per forward pass of plain torch at its best batch size, and of the
+engine with drawing and bookkeeping (k = 10, l = 14, S = 10, all targets of a class), as a ratio.
+Weights are random: speed does not depend on them.
+"""
+
+import argparse
+import gc
+import resource
+import time
+
+import numpy as np
+import torch
+from torchvision import models
+
+from preddiff.classifiers import torchvision
+from preddiff.classifiers.network import Network, NetworkNodes, arithmetic, prepared
+from preddiff.devices import device_of, use_cores
+from preddiff.engines.dense import Dense
+from preddiff.gaussian import PatchGaussian
+from preddiff.readout import Readout
+from preddiff.samplers import Conditional
+from preddiff.standardisation import Standardisation
+from preddiff.targets import Target
+from preddiff.windows import Block, Windows
+
+SIZE, K, L, S = 224, 10, 14, 10
+BATCHES = {"cpu": (8, 16, 32, 64), "cuda": (128, 256, 512, 1024)}
+TARGETS = ("probability:top-1", "logit:top-1")
+
+
+def smooth_images(count: int) -> np.ndarray:
+    """Random images whose neighbouring pixels are alike, float32 from 0 to 1."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand((count, 3, 28, 28), generator=generator)
+    return torch.nn.functional.interpolate(coarse, SIZE, mode="bicubic").clamp(0, 1).numpy()
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def plain(network: Network, device: torch.device, batch: int, channels_last: bool) -> float:
+    """Seconds per forward pass of plain torch."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    module = network.module.to(device).to(memory_format=layout)
+    x = torch.rand((batch, 3, SIZE, SIZE), device=device).to(memory_format=layout)
+    with torch.inference_mode(), arithmetic(device, "float32"):
+        module(x)
+        wait(device)
+        start, passes = time.perf_counter(), 0
+        while time.perf_counter() - start < 3:
+            module(x)
+            wait(device)
+            passes += batch
+        return (time.perf_counter() - start) / passes
+
+
+def engine(network: Network, device: torch.device, images: np.ndarray, windows: int) -> float:
+    """Seconds per forward pass of the dense engine."""
+    gaussian = PatchGaussian.fit(images, L, patches=20_000)
+    readout = Readout(tuple(Target.parse(text) for text in TARGETS))
+    grid = Windows(network.space, K)
+    dense = Dense(
+        NetworkNodes(network, readout, {"item": [0, 0]}, device),
+        Conditional(gaussian, (0.0, 1.0)),
+        grid,
+        S,
+        seed=0,
+        standardisation=network.standardisation,
+        device=device,
+    )
+    # Whole rows in the middle of the image, and few windows on a slow machine.
+    rows = max(1, windows // grid.shape[1])
+    middle = grid.shape[0] // 2
+    block = Block(0, (slice(middle, middle + rows), slice(0, min(windows, grid.shape[1]))))
+    first = Block(0, (slice(middle, middle + 1), slice(0, 8)))
+    dense.expectations(images[:1], ["item"], first)
+    start = time.perf_counter()
+    dense.expectations(images[:1], ["item"], block)
+    return (time.perf_counter() - start) / (block.size * S)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    usual = ["alexnet", "googlenet", "mobilenet_v2", "vgg16"]
+    parser.add_argument("--networks", nargs="+", default=usual, choices=models.list_models())
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--windows", type=int, default=100)
+    parser.add_argument("--threads", type=int)
+    arguments = parser.parse_args()
+    device = device_of(arguments.device)
+    images = smooth_images(20)
+    before = {}
+    for name in arguments.networks:
+        network = make(name)
+        before[name] = min(plain(network, device, batch, False) for batch in BATCHES[device.type])
+    use_cores(arguments.threads)
+    print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print("ms per pass: torch as it comes | torch, same layout and memory | engine | share of both")
+    for name in arguments.networks:
+        network = make(name)
+        best = min(
+            (plain(network, device, batch, channels_last), batch)
+            for batch in BATCHES[device.type]
+            for channels_last in (False, True)
+        )
+        ours = engine(network, device, images, arguments.windows)
+        print(
+            f"{name:14} {before[name] * 1e3:8.2f} | {best[0] * 1e3:8.2f} (batch {best[1]:4}) | "
+            f"{ours * 1e3:8.2f} | {before[name] / ours:5.2f} {best[0] / ours:5.2f}",
+            flush=True,
+        )
+        gc.collect()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory of the host {peak:.2f} GB")
+
+
+def make(name: str) -> Network:
+    module = prepared(torchvision.build(name, 1000))
+    mean = Standardisation((0.5,) * 3, (0.25,) * 3)
+    classes = tuple(map(str, range(1000)))
+    return Network(module, {"torchvision": name}, classes, 1_281_167, (SIZE, SIZE), mean)
+
+
+if __name__ == "__main__":
+    main()
