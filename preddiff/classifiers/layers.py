@@ -8,7 +8,8 @@ from torch import Tensor, fx, nn
 
 from preddiff.errors import InputError
 
-_OUTPUT = "output"
+# No layer is called so.
+_OUTPUT = ":output"
 
 
 @dataclass(frozen=True)
@@ -124,19 +125,16 @@ def _with_means(network: nn.Module, nodes: dict[str, str], output: str) -> nn.Mo
     # torchvision is imported where needed, for it takes seconds.
     from torchvision.models.feature_extraction import create_feature_extractor
 
-    wanted = {output: _OUTPUT}
-    for layer, node in nodes.items():
-        if node != output:
-            wanted[node] = layer
+    wanted = {node: node for node in (*nodes.values(), output)}
     extractor = create_feature_extractor(network, return_nodes=wanted, suppress_diff_warning=True)
     extractor.eval()
     graph: fx.Graph = extractor.graph
     (end,) = (node for node in graph.nodes if node.op == "output")
-    results = dict(end.args[0])
-    for layer in nodes:
-        source = results.get(layer, results[_OUTPUT])
-        with graph.inserting_after(source):
-            results[layer] = graph.call_function(spatial_means, (source,))
+    found = end.args[0]
+    results = {_OUTPUT: found[output]}
+    for layer, node in nodes.items():
+        with graph.inserting_after(found[node]):
+            results[layer] = graph.call_function(spatial_means, (found[node],))
     end.args = (results,)
     graph.lint()
     return fx.GraphModule(extractor, graph).eval()

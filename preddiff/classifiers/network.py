@@ -1,6 +1,7 @@
 """A convolutional network as a classifier: what it expects, its files, and its nodes."""
 
 import contextlib
+import copy
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -196,7 +197,7 @@ def check(network: Network) -> None:
         chance or on the other inputs of a batch.
     """
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand((3, network.channels, *network.space), generator=generator)
+    x = torch.rand((4, network.channels, *network.space), generator=generator)
     try:
         first = network.logits(x)
     except (RuntimeError, ValueError, TypeError) as error:
@@ -227,7 +228,7 @@ def check(network: Network) -> None:
     for other, what in (
         (network.logits(x), "differs from call to call: is dropout on in eval mode?"),
         (
-            torch.cat([network.logits(x[:1]), network.logits(x[1:])]),
+            torch.cat([network.logits(x[:2]), network.logits(x[2:])]),
             "depends on the batch's other inputs: does batch normalisation use their statistics?",
         ),
     ):
@@ -261,6 +262,10 @@ class NetworkNodes:
         self.classes = classes
         self.precision = precision
         self.network = WithMeans(network.module, readout.layers).eval().to(self.device)
+        if precision == "bfloat16":
+            # A copy, for the classifier itself stays as it is.
+            self.network = copy.deepcopy(self.network)
+            _keep_head(self.network)
         if self.device.type == "cpu":
             # Convolutions of a CPU run faster on channels that lie together.
             self.network.to(memory_format=torch.channels_last)
@@ -270,6 +275,26 @@ class NetworkNodes:
         with arithmetic(self.device, self.precision):
             logits, means = self.network(x)
         return self.readout(logits, means, self.classes[item])
+
+
+class _InFloat32(nn.Module):
+    """A layer that is left out of reduced precision."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            found: Tensor = self.layer(x.float())
+        return found
+
+
+def _keep_head(network: nn.Module) -> None:
+    """Leave the last layer with weights in float32: logits in bfloat16 have but three digits."""
+    heads = [n for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    if heads:
+        network.set_submodule(heads[-1], _InFloat32(network.get_submodule(heads[-1])))
 
 
 @contextlib.contextmanager

@@ -14,28 +14,7 @@ import pytest
 import xarray as xr
 
 from tests.study.cohort import AFFINE, LESION, SHAPE, small_study, write_cohort, write_config
-
-ROOT = Path(__file__).parents[2]
-
-
-def snakemake(folder: Path, config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
-    command += ["--configfile", config, "--cores", "2", "--workflow-profile", "none", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def preddiff(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "preddiff", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def planned(folder: Path, config: Path) -> dict[str, int]:
-    """Rules that would run, and how often, from a dry run."""
-    done = snakemake(folder, config, "-n", "--quiet", "rules")
-    assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in (done.stdout + done.stderr).splitlines()]
-    jobs = {x[0]: int(x[1]) for x in lines if len(x) == 2 and x[1].isdigit()}
-    return {rule: count for rule, count in jobs.items() if rule not in ("total", "all")}
+from tests.study.commands import planned, preddiff, snakemake
 
 
 @pytest.fixture(scope="module")

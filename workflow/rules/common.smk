@@ -40,6 +40,9 @@ OASIS_SUBJECTS = 403
 # What scikit-learn carries.
 DIGITS = 1797
 
+# Files that Snakemake is asked to watch one by one.
+TRACKED_IMAGES = 10_000
+
 # Cores that a network is run on, where there are as many.
 NETWORK_THREADS = 4
 
@@ -260,6 +263,20 @@ def images_of(dataset):
         )
     )
     return [entry.file for entry in entries]
+
+
+def files_of(dataset):
+    """Files that a dataset of images depends on; missing ones are left to the rule to report.
+
+    Of very many images, the sheet or the folder alone: a new or a lost image is noticed then, a
+    changed one is not.
+    """
+    chosen = study.datasets[dataset]
+    images = images_of(dataset)
+    files = [str(path) for path in (chosen.images, chosen.classes) if path]
+    if len(images) <= TRACKED_IMAGES:
+        files += [str(path) for path in images if path.is_file()]
+    return files
 
 
 def shards_of(explanation):

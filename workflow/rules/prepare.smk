@@ -81,7 +81,7 @@ rule prepare:
 rule prepare_images:
     """Read image files and write them, resized and cut, as a Zarr store."""
     input:
-        lambda w: images_of(IMAGE_STORES[w.data][0]),
+        lambda w: files_of(IMAGE_STORES[w.data][0]),
     output:
         store=f"{RESULTS}/data/{{data}}.zarr/zarr.json",
         report=report(

@@ -1,0 +1,106 @@
+"""Curves of deletion and insertion against additive classifiers, whose curves are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from preddiff.deletion import area_under, compare_curves, curve, order_of_windows, random_order
+
+shapes = st.tuples(st.integers(1, 3), st.integers(4, 9), st.integers(4, 9))
+
+
+def brightness(x: torch.Tensor) -> torch.Tensor:
+    return x.double().flatten(1).sum(1)
+
+
+@given(shapes, st.integers(1, 4), st.integers(1, 30), st.integers(1, 7), st.integers(0, 99))
+@settings(deadline=None, max_examples=50)
+def test_curves_lead_from_start_to_end(shape, k, steps, batch_size, seed) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    start, end = torch.rand((2, *shape), generator=generator)
+    tiles = -(-shape[1] // k) * -(-shape[2] // k)
+    order = random_order(tiles, np.random.default_rng(seed))
+    found = curve(brightness, start, end, order, k, steps=steps, batch_size=batch_size)
+    assert len(found) == min(steps, tiles) + 1
+    assert found[0] == pytest.approx(float(brightness(start[None])[0]))
+    assert found[-1] == pytest.approx(float(brightness(end[None])[0]))
+    assert found == pytest.approx(
+        curve(brightness, start, end, order, k, steps=steps, batch_size=1000)
+    )
+
+
+@given(st.integers(0, 99))
+@settings(deadline=None, max_examples=20)
+def test_curve_of_an_additive_classifier_is_a_running_sum(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    start, end = torch.rand((2, 2, 6, 8), generator=generator)
+    order = np.random.default_rng(seed).permutation(12)
+    steps = [
+        float(
+            (end - start)[:, 2 * (n // 4) : 2 * (n // 4) + 2, 2 * (n % 4) : 2 * (n % 4) + 2].sum()
+        )
+        for n in order
+    ]
+    expected = float(start.sum()) + np.concatenate([[0], np.cumsum(steps)])
+    found = curve(brightness, start, end, order, 2, steps=12, batch_size=5)
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_true_contributions_delete_fastest() -> None:
+    generator = torch.Generator().manual_seed(1)
+    start, end = torch.rand((1, 8, 8), generator=generator), torch.zeros((1, 8, 8))
+    best = area_under(
+        curve(
+            brightness, start, end, order_of_windows(start[0].numpy(), 2), 2, steps=16, batch_size=4
+        )
+    )
+    orders = np.random.default_rng(0)
+    others = [
+        area_under(
+            curve(brightness, start, end, random_order(16, orders), 2, steps=16, batch_size=4)
+        )
+        for _ in range(30)
+    ]
+    assert best < min(others)
+
+
+@pytest.mark.parametrize(("shape", "k"), [((6, 6), 2), ((7, 5), 3), ((4, 4), 4), ((5, 6), 1)])
+def test_order_against_loops(shape: tuple[int, int], k: int) -> None:
+    relevance = np.random.default_rng(3).normal(size=shape)
+    starts = [[*range(0, n - k + 1, k)] + ([n - k] if (n - k) % k else []) for n in shape]
+    means = [relevance[y : y + k, x : x + k].mean() for y in starts[0] for x in starts[1]]
+    expected = sorted(range(len(means)), key=lambda n: -means[n])
+    assert list(order_of_windows(relevance, k)) == expected
+
+
+def test_equal_relevance_keeps_the_order_of_windows() -> None:
+    assert list(order_of_windows(np.zeros((4, 4)), 2)) == [0, 1, 2, 3]
+
+
+def test_areas() -> None:
+    assert area_under(np.array([1.0, 1, 1])) == 1
+    assert area_under(np.array([1.0, 0])) == 0.5
+
+
+def test_comparison_is_a_paired_t_test() -> None:
+    generator = np.random.default_rng(5)
+    names = [f"item {n}" for n in range(12)]
+    rows = [
+        {"map": m, "item": i, "deletion": generator.random(), "insertion": generator.random()}
+        for m in ("ours", "random")
+        for i in names
+    ]
+    table = pd.DataFrame(rows)
+    found = compare_curves(table, "random").set_index(["map", "measure"])
+    ours, other = (table[table["map"] == m].set_index("item") for m in ("ours", "random"))
+    for measure, sign in (("deletion", -1), ("insertion", 1)):
+        row = found.loc[("ours", measure)]
+        test = stats.ttest_rel(ours[measure], other[measure])
+        interval = test.confidence_interval(0.95)
+        assert (row["difference_low"], row["difference_high"]) == pytest.approx(tuple(interval))
+        assert row["better"] == np.mean(sign * (ours[measure] - other[measure]) > 0)
+    assert np.isnan(found.loc[("random", "deletion")]["difference"])

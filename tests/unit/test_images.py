@@ -1,0 +1,172 @@
+"""Reading image files: layouts of folders and sheets, colour modes, orientation, damage."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms._presets import ImageClassification
+
+from preddiff.datasets.images import Classes, classes_of_folders, list_images, read_classes
+from preddiff.datasets.images import read_image as read
+from preddiff.errors import InputError
+
+GENERATOR = np.random.default_rng(0)
+RGB = GENERATOR.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+
+
+def save(path: Path, pixels: np.ndarray = RGB, mode: str | None = None, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(pixels)
+    (image if mode is None else image.convert(mode)).save(path, **options)
+    return path
+
+
+def test_plain_images_are_read_as_they_are(tmp_path: Path) -> None:
+    picture = read(save(tmp_path / "a.png"), resize=None, crop=None)
+    assert np.array_equal(picture.pixels, np.moveaxis(RGB, -1, 0))
+    assert picture.note == ""
+
+
+@pytest.mark.parametrize(("size", "resize", "crop"), [((300, 400), 256, 224), ((90, 70), 40, 32)])
+def test_geometry_is_that_of_torchvisions_preset(tmp_path: Path, size, resize, crop) -> None:
+    pixels = GENERATOR.integers(0, 256, (*size, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.png", pixels)
+    preset = ImageClassification(crop_size=crop, resize_size=resize, mean=(0,) * 3, std=(1,) * 3)
+    expected = preset(Image.open(path)).numpy() * 255
+    picture = read(path, resize=resize, crop=crop)
+    assert picture.pixels.shape == (3, crop, crop)
+    assert np.allclose(picture.pixels, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "RGBA", "LA"])
+def test_other_modes_are_converted_and_noted(tmp_path: Path, mode: str) -> None:
+    suffix = ".tif" if mode == "CMYK" else ".png"
+    path = save(tmp_path / f"a{suffix}", mode=mode)
+    picture = read(path, resize=None, crop=None)
+    assert "converted from" in picture.note
+    expected = Image.open(path).convert("RGB")
+    assert np.array_equal(picture.pixels, np.moveaxis(np.asarray(expected), -1, 0))
+
+
+def test_transparent_pixels_are_white(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 4, 4), dtype=np.uint8)
+    pixels[0, :, 3] = 255
+    picture = read(save(tmp_path / "a.png", pixels), resize=None, crop=None)
+    assert (picture.pixels[:, 0] == 0).all() and (picture.pixels[:, 1:] == 255).all()
+
+
+def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
+    values = (np.arange(20 * 30).reshape(20, 30) * 109).astype(np.uint16)
+    picture = read(save(tmp_path / "a.png", values), resize=None, crop=None)
+    assert np.abs(picture.pixels - values / 257).max() <= 0.5
+    assert "converted" in picture.note
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(3, 2), (6, 3), (8, 1)])
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = read(save(tmp_path / "a.png", exif=exif), resize=None, crop=None)
+    assert np.array_equal(np.moveaxis(picture.pixels, 0, -1), np.rot90(RGB, turn))
+    assert "EXIF" in picture.note
+
+
+def test_first_frame_is_taken(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    picture = read(tmp_path / "a.gif", resize=None, crop=None)
+    assert (picture.pixels[0] == 255).all() and (picture.pixels[2] == 0).all()
+    assert "first of 2 frames" in picture.note
+
+
+@pytest.mark.parametrize("fault", ["missing", "truncated", "text", "empty", "bomb"])
+def test_bad_files_are_refused_by_name(tmp_path: Path, fault: str, monkeypatch) -> None:
+    path = save(tmp_path / "bad.png", GENERATOR.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    if fault == "missing":
+        path.unlink()
+    elif fault == "truncated":
+        path.write_bytes(path.read_bytes()[:4000])
+    elif fault == "text":
+        path.write_text("not an image")
+    elif fault == "empty":
+        path.write_bytes(b"")
+    elif fault == "bomb":
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(InputError, match=r"bad\.png"):
+        read(path, resize=None, crop=None)
+
+
+def test_layouts(tmp_path: Path) -> None:
+    for name in ("cat/b.JPEG", "cat/a.png", "dog/c.jpg", "cat/.hidden.png"):
+        save(tmp_path / "classes" / name, format="JPEG" if "J" in name else None)
+    (tmp_path / "classes/cat/notes.txt").write_text("")
+    found = list_images(tmp_path / "classes")
+    assert [(e.name, e.label) for e in found] == [
+        ("cat/a.png", "cat"),
+        ("cat/b.JPEG", "cat"),
+        ("dog/c.jpg", "dog"),
+    ]
+    assert classes_of_folders(found).names == ("cat", "dog")
+    flat = list_images(tmp_path / "classes/cat")
+    assert [(e.name, e.label) for e in flat] == [("a.png", ""), ("b.JPEG", "")]
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("file,class,other\nclasses/dog/c.jpg,dog,x\nclasses/cat/a.png,cat,y\n")
+    assert [(e.name, e.label) for e in list_images(sheet)] == [
+        ("classes/dog/c.jpg", "dog"),
+        ("classes/cat/a.png", "cat"),
+    ]
+    assert list_images(sheet, class_column="other")[0].label == "x"
+    assert list_images(sheet)[0].file == tmp_path / "classes/dog/c.jpg"
+
+
+@pytest.mark.parametrize(
+    ("sheet", "message"),
+    [
+        ("path\tclass\na.png\t1\n", "there is no column 'file'"),
+        ("file\na.png\na.png\n", "line 3: 'a.png' is listed twice"),
+        ("file\tclass\n\t1\n", "line 2: there is no file"),
+        ("file\n", "lists no images"),
+    ],
+)
+def test_bad_sheets_are_refused(tmp_path: Path, sheet: str, message: str) -> None:
+    path = tmp_path / "sheet.tsv"
+    path.write_text(sheet)
+    with pytest.raises(InputError, match=message):
+        list_images(path)
+
+
+def test_bad_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="one folder of images per class"):
+        list_images(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no images in it"):
+        list_images(tmp_path)
+    save(tmp_path / "a.png")
+    save(tmp_path / "cat/b.png")
+    with pytest.raises(InputError, match="both images and folders"):
+        list_images(tmp_path)
+
+
+def test_classes_by_name_id_and_number(tmp_path: Path) -> None:
+    path = tmp_path / "classes.tsv"
+    path.write_text("class_index\twnid\tclass_name\n1\tn2\tcrane\n0\tn1\ttench\n2\tn3\tcrane\n")
+    classes = read_classes(path)
+    assert classes.names == ("tench", "crane", "crane")
+    assert [classes.index(label) for label in ("tench", "n3", "1", "")] == [0, 2, 1, -1]
+    with pytest.raises(InputError, match="1, 2 are all called 'crane'"):
+        classes.index("crane")
+    with pytest.raises(InputError, match="did you mean 'tench'"):
+        classes.index("tentch")
+    with pytest.raises(InputError, match="none of the 3"):
+        classes.index("3")
+
+
+def test_bad_tables_of_classes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "classes.tsv"
+    path.write_text("class_index\tclass_name\n0\ta\n2\tb\n")
+    with pytest.raises(InputError, match="every number from 0 to 1 once"):
+        read_classes(path)
+    path.write_text("number\tclass_name\n0\ta\n")
+    with pytest.raises(InputError, match="no column 'class_index'"):
+        read_classes(path)
+    assert Classes(("a", "b")).index("b") == 1

@@ -1,0 +1,334 @@
+"""Networks as classifiers: layers, checks, checkpoints, and what is stored of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from preddiff.classifiers import checkpoint, module, torchvision
+from preddiff.classifiers.layers import WithMeans, count_maps, list_layers
+from preddiff.classifiers.network import Network, NetworkNodes, arithmetic, check, prepared
+from preddiff.errors import InputError
+from preddiff.readout import Readout
+from preddiff.standardisation import Standardisation
+from preddiff.targets import Target
+
+GREY = Standardisation((0.5,), (0.25,))
+
+
+class Branches(nn.Module):
+    """Branches, additions and activations in place: what makes activations hard to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.block = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.conv1(x))
+        y = self.block(x)
+        y += x
+        y = functional.relu(y, inplace=True)
+        z = torch.cat([y, functional.max_pool2d(x, 3, 1, 1)], 1)
+        return self.head(z.mean((2, 3)))
+
+
+def branches() -> Branches:
+    torch.manual_seed(0)
+    network = Branches()
+    nn.init.normal_(network.block[1].running_mean)
+    return prepared(network)
+
+
+def stored(network: nn.Module, classes: int = 3, space: tuple[int, int] = (8, 8)) -> Network:
+    names = tuple(f"class {n}" for n in range(classes))
+    return Network(prepared(network), {"digits": 4}, names, 100, space, GREY)
+
+
+def test_means_are_those_of_the_layers_before_anything_changes_them() -> None:
+    network, x = branches(), torch.rand((2, 1, 8, 8))
+    with torch.no_grad():
+        conv1 = network.conv1(x)
+        relu = conv1.clamp(min=0)
+        normed = network.block(relu)
+        expected = {
+            "conv1": conv1,
+            "relu": relu,
+            "block.0": network.block[0](relu),
+            "block": normed,
+            "add": normed + relu,
+        }
+        logits, means = WithMeans(network, list(expected))(x)
+        assert torch.allclose(logits, network(x), atol=1e-6)
+    for layer, activations in expected.items():
+        assert torch.allclose(means[layer], activations.double().mean((2, 3)), atol=1e-6), layer
+
+
+@pytest.mark.parametrize("name", ["googlenet", "squeezenet1_1", "mobilenet_v2", "resnet18"])
+def test_layers_of_torchvisions_networks(name: str) -> None:
+    torch.manual_seed(1)
+    network = prepared(torchvision.build(name, 10))
+    x = torch.rand((2, 3, 64, 64))
+    layers = list_layers(network, x[:1])
+    chosen = [layer for layer in layers if layer.space][:: max(1, len(layers) // 6)]
+    logits, means = WithMeans(network, [layer.name for layer in chosen])(x)
+    with torch.no_grad():
+        assert torch.allclose(logits, network(x), atol=1e-5)
+    for layer in chosen:
+        assert means[layer.name].shape == (2, layer.maps)
+        assert count_maps(network, layer.name, x[:1]) == layer.maps
+
+
+def test_layers_by_their_names_in_torch_fx() -> None:
+    _, means = WithMeans(branches(), ["block_1", "block.1"])(torch.rand((1, 1, 8, 8)))
+    assert torch.equal(means["block_1"], means["block.1"])
+
+
+def test_unknown_layers_are_refused() -> None:
+    with pytest.raises(InputError, match="no layer 'conv9'; `preddiff layers` lists them"):
+        WithMeans(branches(), ["conv9"])
+
+
+class Untraceable(Branches):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) if x.sum() > 0 else super().forward(-x)
+
+
+def test_a_network_that_cannot_be_traced_still_has_logits() -> None:
+    network, x = prepared(Untraceable()), torch.rand((2, 1, 8, 8))
+    logits, means = WithMeans(network, [])(x)
+    assert logits.shape == (2, 3) and not means
+    with pytest.raises(InputError, match="cannot trace"):
+        WithMeans(network, ["conv1"])
+
+
+class Faulty(nn.Module):
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+        self.linear = nn.Linear(64, 3)
+
+    def forward(self, x: torch.Tensor) -> object:
+        x = x.flatten(1)
+        if self.fault == "dropout":
+            x = functional.dropout(x, 0.5)
+        if self.fault == "batch":
+            x = functional.batch_norm(x, None, None, training=True)
+        logits = self.linear(x)
+        if self.fault == "tuple":
+            return logits, x
+        if self.fault == "nan":
+            return logits / 0 * 0
+        if self.fault == "shape":
+            return logits[:, :, None]
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("dropout", "differs from call to call"),
+        ("batch", "depends on the batch's other inputs"),
+        ("tuple", "returns a tuple"),
+        ("nan", "NaN or infinite"),
+        ("shape", r"output of shape \(4, 3, 1\)"),
+    ],
+)
+def test_networks_that_cannot_be_explained_are_refused(fault: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check(stored(Faulty(fault)))
+
+
+def test_classes_and_inputs_must_fit() -> None:
+    check(stored(Faulty("")))
+    with pytest.raises(InputError, match="puts out 3 numbers, but 4 classes"):
+        check(stored(Faulty(""), classes=4))
+    with pytest.raises(InputError, match="does not take 1 x 9 x 9 inputs"):
+        check(stored(Faulty(""), space=(9, 9)))
+
+
+def test_class_numbers() -> None:
+    network = Network(nn.Identity(), {}, ("crane", "tench", "crane"), 9, (1, 1), GREY)
+    assert network.class_number("tench") == 1
+    assert network.class_number("2") == 2
+    with pytest.raises(InputError, match="classes 0, 2 are all called 'crane'"):
+        network.class_number("crane")
+    with pytest.raises(InputError, match="no class '3'"):
+        network.class_number("3")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_state_dicts_survive_their_files(tmp_path: Path, suffix: str) -> None:
+    source, other = Branches(), Branches()
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": {f"module.{k}": v for k, v in source.state_dict().items()}}, path)
+    else:
+        checkpoint.write_state_dict(source, path)
+    checkpoint.load_state_dict(other, checkpoint.read_state_dict(path), str(path))
+    for one, same in zip(source.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, same)
+
+
+class Payload:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise SystemExit('this ran')",)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("missing", "no such file"),
+        ("truncated", "truncated|damaged"),
+        ("code", "not unpickled"),
+        ("nan", "'head.bias' has values that are NaN"),
+        ("list", "not a state dict"),
+    ],
+)
+def test_bad_checkpoints_are_refused_by_name(tmp_path: Path, fault: str, message: str) -> None:
+    path = tmp_path / "bad.pth"
+    network = Branches()
+    if fault == "nan":
+        nn.init.constant_(network.head.bias, float("nan"))
+    content = {"code": Payload(), "list": [torch.zeros(3)]}.get(fault, network.state_dict())
+    if fault != "missing":
+        torch.save(content, path)
+    if fault == "truncated":
+        path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(InputError, match=message) as caught:
+        checkpoint.read_state_dict(path)
+    assert "bad.pth" in str(caught.value)
+
+
+def test_weights_of_another_architecture_are_refused() -> None:
+    with pytest.raises(InputError, match=r"squeezenet\.pth does not fit.*'features\.0\.0\.weight'"):
+        checkpoint.load_state_dict(
+            torchvision.build("mobilenet_v2", 1000),
+            torchvision.build("squeezenet1_1", 1000).state_dict(),
+            "squeezenet.pth",
+        )
+    with pytest.raises(InputError, match="another number of classes"):
+        checkpoint.load_state_dict(
+            torchvision.build("squeezenet1_1", 10),
+            torchvision.build("squeezenet1_1", 12).state_dict(),
+            "weights",
+        )
+
+
+def test_auxiliary_classifiers_of_googlenet_are_left_out() -> None:
+    from torchvision import models
+
+    full = models.GoogLeNet(num_classes=5, init_weights=False)
+    network = torchvision.build("googlenet", 5)
+    weights = torchvision.translate(full.state_dict())
+    checkpoint.load_state_dict(network, weights, "googlenet")
+    x = torch.rand((2, 3, 64, 64))
+    with torch.no_grad():
+        assert torch.allclose(full.eval()(x), network.eval()(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_hidden_normalisation_of_torchvision_is_made_plain(name: str) -> None:
+    """Pixels, standardised by our defaults, are what torchvision's transform_input makes."""
+    from torchvision import models
+
+    usual = models.get_model_weights(name).DEFAULT.transforms()
+    pixels = torch.rand((2, 3, 4, 4))
+    theirs = torch.stack(
+        [
+            (pixels[:, c] - usual.mean[c]) / usual.std[c] * (usual.std[c] / 0.5)
+            + (usual.mean[c] - 0.5) / 0.5
+            for c in range(3)
+        ],
+        1,
+    )
+    ours = torchvision.defaults(name)
+    found = Standardisation(ours.mean, ours.std).image(pixels)
+    assert torch.allclose(found, theirs, atol=1e-5)
+
+
+def test_defaults_are_those_of_the_weights() -> None:
+    found = torchvision.defaults("alexnet")
+    assert (found.resize, found.crop, found.mean) == (256, 224, (0.485, 0.456, 0.406))
+    assert len(found.classes) == 1000 and found.classes[0] == "tench"
+    with pytest.raises(InputError, match=r"no weights 'V7' of alexnet.*IMAGENET1K_V1"):
+        torchvision.defaults("alexnet", "V7")
+    with pytest.raises(InputError, match="no network 'alexnett'"):
+        torchvision.defaults("alexnett")
+
+
+MODULE = """
+import torch
+def network():
+    torch.manual_seed(5)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+def nothing():
+    return 7
+def broken():
+    raise RuntimeError("out of order")
+"""
+
+
+def test_networks_of_ones_own_are_stored_and_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(MODULE)
+    made = module.build(file, "network")
+    from preddiff.provenance import digest_file
+
+    architecture = {"module": str(file), "factory": "network", "digest": digest_file(file)}
+    network = Network(prepared(made), architecture, ("a", "b", "c"), 9, (8, 8), GREY)
+    network.save(tmp_path / "classifier")
+    loaded = Network.load(tmp_path / "classifier")
+    x = torch.rand((2, 1, 8, 8))
+    assert torch.equal(loaded.logits(x), network.logits(x))
+    assert loaded.classes == network.classes and loaded.standardisation == GREY
+    file.write_text(MODULE + "# changed")
+    with pytest.raises(InputError, match="changed since the classifier was stored"):
+        Network.load(tmp_path / "classifier")
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("absent", "has no function 'absent'"),
+        ("nothing", "returned a int, not a torch.nn.Module"),
+        ("broken", "RuntimeError: out of order"),
+    ],
+)
+def test_bad_factories_are_refused(tmp_path: Path, factory: str, message: str) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(MODULE)
+    with pytest.raises(InputError, match=message):
+        module.build(file, factory)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 5), (1, 4, 4)])
+def test_patches_are_standardised_as_images_are(shape: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(0)
+    channels = shape[0]
+    one = Standardisation(tuple(generator.random(channels)), tuple(generator.random(channels) + 1))
+    x = torch.rand(shape)
+    assert torch.allclose(one.patches(x.reshape(1, -1)).reshape(shape), one.image(x))
+
+
+def test_reduced_precision_is_near_and_keeps_the_head() -> None:
+    network = stored(branches())
+    readout = Readout((Target.parse("logit:0"), Target.parse("map:conv1:0")))
+    x = GREY.image(torch.rand((4, 1, 8, 8)))
+    exact, reduced = (
+        NetworkNodes(network, readout, {"x": [0, -1]}, "cpu", precision)(x, "x")
+        for precision in ("float32", "bfloat16")
+    )
+    assert not torch.equal(exact, reduced)
+    assert torch.allclose(exact, reduced, atol=0.02)
+    assert network.module(x).dtype == torch.float32
+    with (
+        pytest.raises(InputError, match="tf32 is for GPUs"),
+        arithmetic(torch.device("cpu"), "tf32"),
+    ):
+        pass
