@@ -68,7 +68,7 @@ class WithMeans(nn.Module):
 
 
 def node_names(network: nn.Module) -> list[str]:
-    """Names of the nodes of a network's graph, in their order, the output last.
+    """Names of the nodes of a network's graph after its input, in their order, the output last.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def node_names(network: nn.Module) -> list[str]:
             f"torch.fx cannot trace the network ({type(error).__name__}: {error}), so its hidden "
             "layers cannot be explained; probabilities and logits can"
         ) from error
-    return [str(name) for name in names]
+    return [str(name) for name in names[1:]]
 
 
 def list_layers(network: nn.Module, x: Tensor) -> list[Layer]:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -149,13 +150,13 @@ def _of_sheet(path: Path, file_column: str, class_column: str) -> list[Entry]:
     entries: list[Entry] = []
     seen: set[str] = set()
     for line, (file, label) in enumerate(zip(table[file_column], labels, strict=True), start=2):
-        name = file.strip()
-        if not name:
+        if not file.strip():
             raise InputError(f"{path}, line {line}: there is no file")
+        name = Path(file.strip()).as_posix()
         if name in seen:
             raise InputError(f"{path}, line {line}: '{name}' is listed twice")
         seen.add(name)
-        entries.append(Entry(Path(name).as_posix(), path.parent / name, label.strip()))
+        entries.append(Entry(name, path.parent / name, label.strip()))
     if not entries:
         raise InputError(f"{path}: the sheet lists no images")
     return entries
@@ -186,7 +187,7 @@ def _of_folder(folder: Path) -> list[Entry]:
 def _images_in(folder: Path) -> Iterator[str]:
     with os.scandir(folder) as found:
         for entry in found:
-            if not entry.name.startswith(".") and _is_image(entry.name):
+            if not entry.name.startswith(".") and _is_image(entry.name) and entry.is_file():
                 yield entry.name
 
 
@@ -195,18 +196,35 @@ def _is_image(name: str) -> bool:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    separator = "," if path.suffix == ".csv" else "\t"
+    separator = "," if path.suffix.lower() == ".csv" else "\t"
     try:
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+        with warnings.catch_warnings():
+            # Rows longer than the header would else be cut, or their first cell be an index.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                path,
+                sep=separator,
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+                skip_blank_lines=False,
+            )
     except FileNotFoundError:
         raise InputError(f"{path}: no such table") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except pd.errors.ParserWarning:
+        raise InputError(
+            f"{path}: rows have more cells than the header: quote cells that hold separators, and "
+            "end no line with one"
+        ) from None
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as a table: {error}") from None
+    filled = np.flatnonzero((table != "").any(axis=1))
+    return table.iloc[: filled[-1] + 1 if len(filled) else 0]
 
 
 def classes_of_folders(entries: Sequence[Entry]) -> Classes:
     """Classes of a folder in the layout of ILSVRC: its folders' names, numbered in their order."""
-    return Classes(tuple(sorted({entry.label for entry in entries})))
+    return Classes(tuple(sorted({entry.label for entry in entries if entry.label})))
 
 
 def read_classes(path: Path) -> Classes:
@@ -225,23 +243,37 @@ def read_classes(path: Path) -> Classes:
     """
     if path.suffix == ".txt":
         try:
-            lines = path.read_text().splitlines()
+            lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
         except FileNotFoundError:
             raise InputError(f"{path}: no such file of classes") from None
-        return Classes(tuple(line.strip() for line in lines if line.strip()))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not readable as UTF-8 text: {error}") from None
+        if not lines:
+            raise InputError(f"{path}: the file names no classes")
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                raise InputError(
+                    f"{path}, line {number}: there is no name; remove the line, or name the class"
+                )
+        return Classes(tuple(line.strip() for line in lines))
     table = _read_table(path)
     index, name = _column(path, table, _INDEX_COLUMNS), _column(path, table, _NAME_COLUMNS)
     ids = next((column for column in _ID_COLUMNS if column in table.columns), None)
     try:
         numbers = table[index].astype(int)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{path}: column '{index}' holds more than numbers ({error})") from None
+    if table.empty:
+        raise InputError(f"{path}: the table names no classes")
     if sorted(numbers) != list(range(len(table))):
         raise InputError(
             f"{path}: column '{index}' must hold every number from 0 to {len(table) - 1} once"
         )
     table = table.iloc[np.argsort(numbers.to_numpy())]
-    return Classes(tuple(table[name]), () if ids is None else tuple(table[ids]))
+    return Classes(
+        tuple(value.strip() for value in table[name]),
+        () if ids is None else tuple(value.strip() for value in table[ids]),
+    )
 
 
 def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
@@ -253,7 +285,7 @@ def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
     return found
 
 
-def read_image(path: Path, *, resize: int | None, crop: int | None) -> Picture:
+def read_image(path: Path, *, resize: int | None, crop: tuple[int, int] | int | None) -> Picture:
     """Read an image as 8-bit RGB, upright, resized and cut as torchvision's presets do.
 
     Parameters
@@ -261,8 +293,9 @@ def read_image(path: Path, *, resize: int | None, crop: int | None) -> Picture:
     path : Path
     resize : int, optional
         Pixels of the shorter side after (bilinear, antialiased) resizing; as it is if None.
-    crop : int, optional
-        Side of the central square that is cut out; everything if None.
+    crop : int or (int, int), optional
+        Side of the central square, or height and width of the rectangle, that is cut out;
+        everything if None.
 
     Raises
     ------
@@ -278,12 +311,12 @@ def read_image(path: Path, *, resize: int | None, crop: int | None) -> Picture:
         if resize is not None:
             rgb = functional.resize(rgb, [resize])
         if crop is not None:
-            rgb = functional.center_crop(rgb, [crop, crop])
+            rgb = functional.center_crop(rgb, [crop, crop] if isinstance(crop, int) else list(crop))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{path}: too large an image ({error})") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.error) as error:
         raise InputError(f"{path}: not readable as an image, or truncated ({error})") from None
     return Picture(np.ascontiguousarray(np.moveaxis(np.asarray(rgb), -1, 0)), note)
 
@@ -297,7 +330,7 @@ def _as_rgb(image: Image.Image) -> tuple[Image.Image, str]:
     orientation = image.getexif().get(_ORIENTATION, 1)
     mode = image.mode
     upright = ImageOps.exif_transpose(image)
-    if orientation != 1:
+    if orientation in range(2, 9):
         notes.append("turned by its EXIF orientation")
     if mode == "RGB":
         return upright, "; ".join(notes)
@@ -317,6 +350,8 @@ def _converted(image: Image.Image) -> Image.Image:
         image = Image.fromarray(np.round(values / 257).astype(np.uint8))
     elif image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds values that are NaN or infinite")
         span = float(np.ptp(values)) or 1.0
         image = Image.fromarray(np.round((values - values.min()) / span * 255).astype(np.uint8))
     if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms.v2 import functional
 
 from preddiff.datasets.images import Classes, classes_of_folders, list_images, read_classes
 from preddiff.datasets.images import read_image as read
@@ -63,12 +64,21 @@ def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
     assert "converted" in picture.note
 
 
-@pytest.mark.parametrize(("orientation", "turn"), [(3, 2), (6, 3), (8, 1)])
+@pytest.mark.parametrize(("orientation", "turn"), [(0, 0), (1, 0), (3, 2), (6, 3), (8, 1), (9, 0)])
 def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, turn: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     picture = read(save(tmp_path / "a.png", exif=exif), resize=None, crop=None)
     assert np.array_equal(np.moveaxis(picture.pixels, 0, -1), np.rot90(RGB, turn))
+    assert ("EXIF" in picture.note) == (turn != 0)
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(2, 0), (4, 2), (5, 3), (7, 1)])
+def test_mirrored_exif_orientation_is_applied(tmp_path: Path, orientation: int, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = read(save(tmp_path / "a.png", exif=exif), resize=None, crop=None)
+    assert np.array_equal(np.moveaxis(picture.pixels, 0, -1), np.fliplr(np.rot90(RGB, turn)))
     assert "EXIF" in picture.note
 
 
@@ -127,6 +137,10 @@ def test_layouts(tmp_path: Path) -> None:
         ("file\na.png\na.png\n", "line 3: 'a.png' is listed twice"),
         ("file\tclass\n\t1\n", "line 2: there is no file"),
         ("file\n", "lists no images"),
+        ("file\na.png\n./a.png\n", "line 3: 'a.png' is listed twice"),
+        ("file\tclass\na.png\t1\n\nb.png\t1\n", "line 3: there is no file"),
+        ("file\na.png\n\nb.png\n", "line 3: there is no file"),
+        ("file\tclass\na.png\tcat\t\nb.png\tdog\t\n", "more cells than the header"),
     ],
 )
 def test_bad_sheets_are_refused(tmp_path: Path, sheet: str, message: str) -> None:
@@ -170,3 +184,94 @@ def test_bad_tables_of_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no column 'class_index'"):
         read_classes(path)
     assert Classes(("a", "b")).index("b") == 1
+
+
+@pytest.mark.parametrize("resize", [None, 20])
+@pytest.mark.parametrize("crop", [None, 16, (8, 12), (12, 50)])
+def test_geometry_of_jpegs_with_any_crop(tmp_path: Path, resize, crop) -> None:
+    path = save(tmp_path / "a.jpg")
+    expected = Image.open(path)
+    if resize is not None:
+        expected = functional.resize(expected, [resize])
+    if crop is not None:
+        expected = functional.center_crop(expected, crop)
+    picture = read(path, resize=resize, crop=crop)
+    assert np.array_equal(picture.pixels, np.moveaxis(np.asarray(expected), -1, 0))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_deep_tiffs_keep_their_range(tmp_path: Path, dtype: type) -> None:
+    values = np.linspace(0, 65535, 600).reshape(20, 30).astype(dtype)
+    picture = read(save(tmp_path / "a.tif", values), resize=None, crop=None)
+    assert np.abs(picture.pixels - values.astype(np.float64) / 257).max() <= 0.5
+    assert "converted" in picture.note
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "bad.tif", np.array([[0, np.nan, 1]], dtype=np.float32))
+    with pytest.raises(InputError, match=r"bad\.tif.*NaN"):
+        read(path, resize=None, crop=None)
+
+
+def test_tiff_with_a_damaged_second_frame_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.tif"
+    frame = Image.fromarray(RGB)
+    frame.save(path, save_all=True, append_images=[frame])
+    content = path.read_bytes()
+    height = b"\x01\x01\x04\x00" if content[:2] == b"II" else b"\x01\x01\x00\x04"
+    at = content.rindex(height)
+    assert content.index(height) < at
+    path.write_bytes(content[:at] + b"\xff\xff" + content[at + 2 :])
+    with pytest.raises(InputError, match=r"bad\.tif"):
+        read(path, resize=None, crop=None)
+
+
+def test_sheets_with_uppercase_suffix_and_trailing_lines(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.CSV"
+    path.write_text("file,class\nb.png,cat\n\n\n")
+    assert [(e.name, e.label) for e in list_images(path)] == [("b.png", "cat")]
+    with pytest.raises(InputError, match="no column 'kind'; it has file, class"):
+        list_images(path, class_column="kind")
+
+
+def test_folders_named_like_images_are_left_out(tmp_path: Path) -> None:
+    save(tmp_path / "cat/a.png")
+    (tmp_path / "cat/b.png").mkdir()
+    assert [e.name for e in list_images(tmp_path)] == ["cat/a.png"]
+
+
+def test_flat_folders_have_no_classes(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    assert classes_of_folders(list_images(tmp_path)).names == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.txt", b"", "names no classes"),
+        ("c.txt", b"a\n\nb\n", "line 2: there is no name"),
+        ("c.txt", b"\xff\xe9\n", "not readable"),
+        ("c.tsv", b"index\tname\n", "names no classes"),
+        ("c.tsv", b"index\tname\n" + b"9" * 30 + b"\ta\n", "more than numbers"),
+    ],
+)
+def test_bad_files_of_classes_are_refused(tmp_path: Path, name, text, message) -> None:
+    (tmp_path / name).write_bytes(text)
+    with pytest.raises(InputError, match=message):
+        read_classes(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["c.txt", "c.tsv"])
+def test_a_folder_or_nothing_is_no_file_of_classes(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="no such"):
+        read_classes(tmp_path / name)
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match="not readable"):
+        read_classes(tmp_path / name)
+
+
+def test_names_of_classes_are_stripped(tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text(" a \nb\n\n")
+    (tmp_path / "c.tsv").write_text("index\tid\tname\n1\tn1\tb\n0\t n0 \t a \n")
+    assert read_classes(tmp_path / "c.txt").names == ("a", "b")
+    assert read_classes(tmp_path / "c.tsv") == Classes(("a", "b"), ("n0", "n1"))

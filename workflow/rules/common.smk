@@ -345,3 +345,20 @@ def everything():
     ]
     wanted += [f"{RESULTS}/figures/{name}.png" for name in study.figures]
     return wanted
+
+
+def engine_of(explanation):
+    """Module whose code an explanation's expectations come from."""
+    network = is_network(study.explanations[explanation].classifier)
+    return f"preddiff.engines.{'dense' if network else 'linear'}"
+
+
+def threads_of(explanation):
+    """Cores that one job of an explanation uses."""
+    network = is_network(study.explanations[explanation].classifier)
+    return NETWORK_THREADS if network else 1
+
+
+def folder_option(option, path):
+    """Option for the store whose metadata file is an input, or nothing."""
+    return f"--{option} {Path(path).parent}" if path else ""
