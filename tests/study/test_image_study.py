@@ -166,7 +166,11 @@ def test_a_network_that_changed_is_refused(study, tmp_path: Path) -> None:
         ("explanations.conditional.targets", ["odds:red"], "write it as"),
         ("samplers.conditional.grid", [2, 2, 2], "is for volumes"),
         ("figures.figure-1.explanations", ["conditional"], "one of method sensitivity"),
-        ("figures.figure-5.kind", "glass", "'glass' is for figures of volumes"),
+        (
+            "figures.figure-5",
+            {"kind": "weights", "explanations": ["conditional"]},
+            "a weights figure shows volumes",
+        ),
         ("datasets.photographs.images", "nowhere", "nowhere: no such images: provide"),
     ],
 )
