@@ -1,6 +1,7 @@
 """The command line: one subcommand per stage, which the workflow's rules call and people can."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -383,12 +384,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
+        sys.stdout.flush()
     except InputError as error:
         print(f"preddiff: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough: `preddiff layers ... | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         # A full disk, a folder that may not be written to, ...; not all of them name the file.
-        where = error.filename or getattr(arguments, "out", None) or arguments.store
+        where = error.filename or getattr(arguments, "out", None)
+        where = where or getattr(arguments, "store", "standard output")
         reason = error.strerror or error
         print(f"preddiff: error: {where}: {reason}; mend it and run again", file=sys.stderr)
         sys.exit(2)

@@ -211,7 +211,7 @@ def test_targets_that_a_network_does_not_have_are_refused(
 def test_layers_are_listed(study) -> None:
     done = preddiff("layers", results(study) / "classifiers/own")
     assert done.returncode == 0
-    assert [line.split() for line in done.stdout.splitlines()][:4] == [
+    assert [line.split() for line in done.stdout.splitlines()][1:5] == [
         ["0", "6", "20", "x", "20"],
         ["1", "6", "20", "x", "20"],
         ["2", "6", "10", "x", "10"],
