@@ -74,7 +74,7 @@ rule train_digits:
 
 
 rule fetch_weights:
-    """Fetch torchvision's weights: the only rule of networks that needs the internet."""
+    """Fetch torchvision's weights, which needs the internet."""
     output:
         f"{RESULTS}/weights/{{network}}-{{weights}}.safetensors",
     log:

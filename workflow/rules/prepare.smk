@@ -28,7 +28,7 @@ rule phantom:
 
 
 rule fetch_oasis:
-    """Fetch the OASIS cohort: the only rule that needs the network."""
+    """Fetch the OASIS cohort, which needs the internet."""
     output:
         f"{RESULTS}/cohorts/{{dataset}}/participants.tsv",
     log:
