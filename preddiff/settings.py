@@ -400,6 +400,11 @@ class WindowSettings(TargetSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where networks run; auto takes a GPU where there is one"
     )
+    engine: Literal["incremental", "dense"] = Field(
+        "incremental",
+        description="how networks are evaluated: incremental recomputes only what a window "
+        "changes, where that is less work, and else whole passes; dense always whole passes",
+    )
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="arithmetic of networks; tf32 is for GPUs"
     )

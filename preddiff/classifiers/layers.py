@@ -1,15 +1,21 @@
-"""Layers of a network: listing them, and reading the means of their feature maps."""
+"""Layers of a network: tracing it, listing them, and reading the means of their feature maps."""
 
-from collections.abc import Sequence
+import copy
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 
+from preddiff.classifiers.precision import InFloat32
 from preddiff.errors import InputError
 
-# No layer is called so.
-_OUTPUT = ":output"
+# Name of the logits among a traced network's outputs: no layer is called so.
+OUTPUT = ":output"
+
+_IN_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul, operator.isub: operator.sub}
 
 
 @dataclass(frozen=True)
@@ -33,15 +39,12 @@ class Layer:
 class WithMeans(nn.Module):
     """A network that also returns the means of some layers' feature maps.
 
-    The means are taken in the graph right after the layer, before a later operation can change its
-    activations in place.
-
     Parameters
     ----------
     network : nn.Module
         In eval mode.
     layers : sequence of str
-        Names as torchvision's `get_graph_node_names` has them, module paths, or torch.fx names.
+        Names as `node_names` has them, module paths, or torch.fx names.
 
     Raises
     ------
@@ -51,20 +54,39 @@ class WithMeans(nn.Module):
 
     def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
         super().__init__()
-        nodes = node_names(network) if layers else []
         self.layers = tuple(layers)
-        self.network = (
-            _with_means(network, {layer: _node(layer, nodes) for layer in layers}, nodes[-1])
-            if layers
-            else network
-        )
+        self.network = traced(network, layers) if layers else network
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Take inputs (n, channels, *space) to logits (n, K) and means (n, maps) by layer."""
         if not self.layers:
             return self.network(x), {}
         found = self.network(x)
-        return found[_OUTPUT], {layer: found[layer] for layer in self.layers}
+        return found[OUTPUT], {layer: found[layer] for layer in self.layers}
+
+
+def traced(network: nn.Module, layers: Sequence[str] = ()) -> fx.GraphModule:
+    """Graph of a network that gives a mapping of its logits, as `OUTPUT`, and of layers' means.
+
+    Its operations do not change their inputs, so each node's value is what the layer put out. It
+    shares its weights with the network.
+
+    Raises
+    ------
+    InputError
+        If there is no such layer, or torch.fx cannot trace the network.
+    """
+    graph, nodes = _trace(network)
+    (end,) = (node for node in graph.graph.nodes if node.op == "output")
+    results = {OUTPUT: end.args[0]}
+    for layer in layers:
+        node = _node(layer, nodes)
+        with graph.graph.inserting_after(node):
+            results[layer] = graph.graph.call_function(spatial_means, (node,))
+    end.args = (results,)
+    graph.graph.lint()
+    graph.recompile()
+    return graph.eval()
 
 
 def node_names(network: nn.Module) -> list[str]:
@@ -75,69 +97,93 @@ def node_names(network: nn.Module) -> list[str]:
     InputError
         If torch.fx cannot trace the network.
     """
-    # torchvision is imported where needed, for it takes seconds.
-    from torchvision.models.feature_extraction import get_graph_node_names
+    return list(_trace(network)[1])
 
+
+def list_layers(network: nn.Module, x: Tensor) -> list[Layer]:
+    """All layers that have feature maps or units for an input (1, channels, *space)."""
+    graph, nodes = _trace(network)
+    with torch.inference_mode():
+        ShapeProp(graph).propagate(x)
+    return [
+        Layer(name, about.shape[1], tuple(about.shape[2:]))
+        for name, node in nodes.items()
+        if isinstance(about := node.meta.get("tensor_meta"), TensorMetadata)
+        and len(about.shape) in (2, 4, 5)
+        and about.dtype.is_floating_point
+    ]
+
+
+def sharing_copy(network: nn.Module) -> nn.Module:
+    """Copy a network's modules, but not their tensors."""
+    tensors = (*network.parameters(), *network.buffers())
+    copied: nn.Module = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+    return copied
+
+
+def _trace(network: nn.Module) -> tuple[fx.GraphModule, dict[str, fx.Node]]:
+    """Graph of a network without operations in place, and its nodes by their names."""
+    # torchvision is imported where needed, for it takes seconds.
+    from torchvision.models.feature_extraction import NodePathTracer
+
+    tracer = NodePathTracer(leaf_modules=[InFloat32])
+    copied = sharing_copy(network).eval()
     try:
-        _, names = get_graph_node_names(network, suppress_diff_warning=True)
+        graph = fx.GraphModule(copied, tracer.trace(copied))
     except Exception as error:
         raise InputError(
             f"torch.fx cannot trace the network ({type(error).__name__}: {error}), so its hidden "
             "layers cannot be explained; probabilities and logits can"
         ) from error
-    return [str(name) for name in names[1:]]
+    _replace_operations_in_place(graph)
+    names = {
+        name: node
+        for node, name in tracer.node_to_qualname.items()
+        if node.op not in ("placeholder", "get_attr")
+    }
+    return graph, names
 
 
-def list_layers(network: nn.Module, x: Tensor) -> list[Layer]:
-    """All layers that have feature maps or units for an input (1, channels, *space)."""
-    # torchvision is imported where needed, for it takes seconds.
-    from torchvision.models.feature_extraction import create_feature_extractor
+def _replace_operations_in_place(graph: fx.GraphModule) -> None:
+    """Replace what changes its input by what returns it, and let later nodes read that."""
+    modules = dict(graph.named_modules())
+    order = {node: number for number, node in enumerate(graph.graph.nodes)}
+    for node in order:
+        if node.op == "call_module" and getattr(modules[str(node.target)], "inplace", False):
+            modules[str(node.target)].inplace = False
+        elif node.op == "call_function" and node.target in _IN_PLACE:
+            node.target = _IN_PLACE[node.target]
+        elif node.op == "call_function" and node.kwargs.get("inplace"):
+            node.kwargs = {**node.kwargs, "inplace": False}
+        elif node.op == "call_method" and _is_in_place(str(node.target)):
+            node.target = str(node.target)[:-1]
+        else:
+            continue
+        changed = node.all_input_nodes[0]
+        for user in list(changed.users):
+            if order[user] > order[node]:
+                user.replace_input_with(changed, node)
+    graph.recompile()
 
-    names = node_names(network)
-    extractor = create_feature_extractor(
-        network, return_nodes={n: n for n in names}, suppress_diff_warning=True
-    )
-    with torch.inference_mode():
-        found = extractor(x)
-    return [
-        Layer(name, values.shape[1], tuple(values.shape[2:]))
-        for name, values in found.items()
-        if isinstance(values, Tensor)
-        and values.ndim in (2, 4, 5)
-        and values.dtype.is_floating_point
-    ]
+
+def _is_in_place(method: str) -> bool:
+    return method.endswith("_") and not method.endswith("__") and hasattr(Tensor, method[:-1])
 
 
-def _node(layer: str, names: Sequence[str]) -> str:
+def _node(layer: str, nodes: Mapping[str, fx.Node]) -> fx.Node:
     """Node that a layer's name means: a node, a module path, or a node's name in torch.fx."""
-    if layer in names or any(name.startswith(f"{layer}.") for name in names):
-        return layer
-    by_fx = {name.replace(".", "_"): name for name in names}
+    if layer in nodes:
+        return nodes[layer]
+    inside = [node for name, node in nodes.items() if name.startswith(f"{layer}.")]
+    if inside:
+        return inside[-1]
+    by_fx = {str(node): node for node in nodes.values()}
     if layer in by_fx:
         return by_fx[layer]
     raise InputError(
         f"the network has no layer '{layer}'; `preddiff layers` lists them: "
-        f"{', '.join(names[:8])}, ..."
+        f"{', '.join(list(nodes)[:8])}, ..."
     )
-
-
-def _with_means(network: nn.Module, nodes: dict[str, str], output: str) -> nn.Module:
-    # torchvision is imported where needed, for it takes seconds.
-    from torchvision.models.feature_extraction import create_feature_extractor
-
-    wanted = {node: node for node in (*nodes.values(), output)}
-    extractor = create_feature_extractor(network, return_nodes=wanted, suppress_diff_warning=True)
-    extractor.eval()
-    graph: fx.Graph = extractor.graph
-    (end,) = (node for node in graph.nodes if node.op == "output")
-    found = end.args[0]
-    results = {_OUTPUT: found[output]}
-    for layer, node in nodes.items():
-        with graph.inserting_after(found[node]):
-            results[layer] = graph.call_function(spatial_means, (found[node],))
-    end.args = (results,)
-    graph.lint()
-    return fx.GraphModule(extractor, graph).eval()
 
 
 def spatial_means(activations: Tensor) -> Tensor:
@@ -156,10 +202,6 @@ def spatial_means(activations: Tensor) -> Tensor:
             "maps (n, maps, height, width)"
         )
     return activations.flatten(2).mean(2, dtype=torch.float64)
-
-
-# The graph calls it by name: torch.fx must not look into it.
-fx.wrap("spatial_means")
 
 
 def count_maps(network: nn.Module, layer: str, x: Tensor) -> int:

@@ -1,21 +1,21 @@
 """A convolutional network as a classifier: what it expects, its files, and its nodes."""
 
 import contextlib
-import copy
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from preddiff.classifiers import digits, module
 from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict, write_state_dict
-from preddiff.classifiers.layers import WithMeans
+from preddiff.classifiers.layers import WithMeans, sharing_copy, traced
+from preddiff.classifiers.precision import Precision, arithmetic, keep_head
 from preddiff.errors import InputError
 from preddiff.files import write_atomically
 from preddiff.provenance import digest_file, digest_json
@@ -24,8 +24,6 @@ from preddiff.standardisation import Standardisation
 
 KIND = "network"
 _WEIGHTS = "weights.safetensors"
-
-Precision = Literal["float32", "tf32", "bfloat16"]
 
 # Two calls on the same inputs, and on a part of them, may differ by this much of the logits' range
 # through another order of sums; dropout or batch statistics differ by far more.
@@ -261,60 +259,34 @@ class NetworkNodes:
         self.readout = readout
         self.classes = classes
         self.precision = precision
-        self.network = WithMeans(network.module, readout.layers).eval().to(self.device)
+        module = network.module
         if precision == "bfloat16":
             # A copy, for the classifier itself stays as it is.
-            self.network = copy.deepcopy(self.network)
-            _keep_head(self.network)
+            module = sharing_copy(module)
+            keep_head(module)
+        module.to(self.device)
         if self.device.type == "cpu":
             # Convolutions of a CPU run faster on channels that lie together.
-            self.network.to(memory_format=torch.channels_last)
+            module.to(memory_format=torch.channels_last)
+        self.network = WithMeans(module, readout.layers)
+        self._module = module
 
     def __call__(self, x: Tensor, item: str) -> Tensor:
         """Take standardised inputs (n, channels, *space) to float64 values (n, targets)."""
-        with arithmetic(self.device, self.precision):
+        with self.arithmetic():
             logits, means = self.network(x)
         return self.readout(logits, means, self.classes[item])
 
+    def arithmetic(self) -> contextlib.AbstractContextManager[None]:
+        """Run networks in these nodes' precision."""
+        return arithmetic(self.device, self.precision)
 
-class _InFloat32(nn.Module):
-    """A layer that is left out of reduced precision."""
+    def traced(self) -> fx.GraphModule:
+        """Graph of the network, whose outputs `readout` reads.
 
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            found: Tensor = self.layer(x.float())
-        return found
-
-
-def _keep_head(network: nn.Module) -> None:
-    """Leave the last layer with weights in float32: logits in bfloat16 have but three digits."""
-    heads = [n for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    if heads:
-        network.set_submodule(heads[-1], _InFloat32(network.get_submodule(heads[-1])))
-
-
-@contextlib.contextmanager
-def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Run a network's convolutions and matrix products in some precision.
-
-    Raises
-    ------
-    InputError
-        If the device does not have it.
-    """
-    if precision == "tf32" and device.type != "cuda":
-        raise InputError("precision tf32 is for GPUs; a CPU has float32 and bfloat16")
-    with contextlib.ExitStack() as stack:
-        if precision == "bfloat16":
-            stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
-        if device.type == "cuda":
-            allow = precision == "tf32"
-            stack.enter_context(torch.backends.cudnn.flags(allow_tf32=allow, benchmark=True))
-            before = torch.backends.cuda.matmul.allow_tf32
-            torch.backends.cuda.matmul.allow_tf32 = allow
-            stack.callback(setattr, torch.backends.cuda.matmul, "allow_tf32", before)
-        yield
+        Raises
+        ------
+        InputError
+            If torch.fx cannot trace it.
+        """
+        return traced(self._module, self.network.layers)

@@ -1,7 +1,7 @@
 """The dense engine: any classifier, one forward pass per draw."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,10 +15,6 @@ from preddiff.standardisation import Standardisation
 from preddiff.windows import Block, FloatArray, Windows
 
 Nodes = Callable[[Tensor, str], Tensor]
-
-# Inputs per forward pass. More gain nothing on a CPU, where activations leave the caches; a GPU
-# is busy with these, and takes fewer at a time where its memory ends.
-BATCH_SIZE = {"cpu": 32, "cuda": 512}
 
 
 class Dense:
@@ -48,6 +44,10 @@ class Dense:
 
     batch = 1
 
+    # Inputs per forward pass. More gain nothing on a CPU, where activations leave the caches; a GPU
+    # is busy with these, and takes fewer at a time where its memory ends.
+    usual_batch_size: Mapping[str, int] = {"cpu": 32, "cuda": 512}
+
     def __init__(
         self,
         nodes: Nodes,
@@ -66,7 +66,7 @@ class Dense:
         self.samples = samples
         self.seed = seed
         self.device = torch.device(device)
-        self.batch_size = batch_size or BATCH_SIZE.get(self.device.type, 32)
+        self.batch_size = batch_size or self.usual_batch_size.get(self.device.type, 32)
         self.standardisation = standardisation
 
     def expectations(
@@ -98,12 +98,11 @@ class Dense:
         x = x.to(self.device)
         source = generator(self.seed, item, block, self.device)
         draws = self.sampler.draw(x, item, self.windows, block, self.samples, source)
-        voxels = torch.from_numpy(window_voxels(self.windows, block, len(x))).to(self.device)
         if self.standardisation is not None:
             draws = self.standardisation.patches(draws)
             x = self.standardisation.image(x)
         reference = self._evaluate(x[None], item)[0]
-        values = self._all_passes(x, draws, voxels, item, progress)
+        values = self._all_passes(x, draws, block, item, progress)
         changes = values.reshape(block.size, draws.shape[1], -1) - reference
         mean, variance = _over_draws(changes)
         if not (changes.isfinite().all() and reference.isfinite().all()):
@@ -116,29 +115,36 @@ class Dense:
         )
 
     def _all_passes(
-        self, x: Tensor, draws: Tensor, voxels: Tensor, item: str, progress: Progress
+        self, x: Tensor, draws: Tensor, block: Block, item: str, progress: Progress
     ) -> Tensor:
         """Values of the targets (windows * draws, targets), batch by batch."""
+        voxels = torch.from_numpy(window_voxels(self.windows, block, len(x))).to(self.device)
         samples = draws.shape[1]
         flat = draws.reshape(-1, draws.shape[2])
         found: list[Tensor] = []
         done = 0
         while done < len(flat):
             part = torch.arange(done, min(done + self.batch_size, len(flat)), device=self.device)
-            try:
-                values = self._evaluate(redrawn(x, flat[part], voxels[part // samples]), item)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-                values = None
-            if values is None:
-                # Outside of the except clause, where the failed pass is still held.
-                self._take_smaller_batches(item)
-                continue
-            found.append(values)
-            done += len(part)
-            progress(len(part) / samples)
+            values = self._attempt(
+                item,
+                lambda: self._evaluate(redrawn(x, flat[part], voxels[part // samples]), item),  # noqa: B023
+            )
+            if values is not None:
+                found.append(values)
+                done += len(part)
+                progress(len(part) / samples)
         return torch.cat(found)
+
+    def _attempt(self, item: str, evaluate: Callable[[], Tensor]) -> Tensor | None:
+        """Evaluate a batch; where memory does not suffice, make the next ones smaller."""
+        try:
+            return evaluate()
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Outside of the except clause, where the failed pass is still held.
+        self._take_smaller_batches(item)
+        return None
 
     def _take_smaller_batches(self, item: str) -> None:
         if self.batch_size == 1:

@@ -13,6 +13,7 @@ from preddiff.classifiers.stored import Classifier, load_classifier
 from preddiff.devices import device_of, use_cores
 from preddiff.engines import Engine, linear
 from preddiff.engines.dense import Dense
+from preddiff.engines.incremental import Incremental
 from preddiff.errors import InputError
 from preddiff.files import write_atomically
 from preddiff.gaussian import LocatedPatchGaussian
@@ -138,7 +139,8 @@ def _network_engine(
     classes = dict(zip(store.items, numbers.tolist(), strict=True))
     device = device_of(provenance["device"])
     readout = Readout(tuple(Target.parse(text) for text in store.targets))
-    return Dense(
+    kind = Dense if provenance["engine"] == "dense" else Incremental
+    return kind(
         NetworkNodes(network, readout, classes, device, provenance["precision"]),
         sampler,
         store.windows,

@@ -117,7 +117,7 @@ def kind_of(classifier: Classifier) -> str:
 def engine_digest(classifier: Classifier) -> str:
     """Digest of the code that expectations of a classifier come from."""
     return digest_code(
-        f"preddiff.engines.{'dense' if kind_of(classifier) == 'network' else 'linear'}"
+        f"preddiff.engines.{'incremental' if kind_of(classifier) == 'network' else 'linear'}"
     )
 
 
@@ -231,7 +231,7 @@ def _estimator(
         "seed": seed,
     }
     if isinstance(classifier, Network):
-        found |= {"device": settings.device, "precision": settings.precision}
+        found |= {key: getattr(settings, key) for key in ("device", "engine", "precision")}
     return found
 
 

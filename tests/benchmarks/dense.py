@@ -17,7 +17,8 @@ import torch
 from torchvision import models
 
 from preddiff.classifiers import torchvision
-from preddiff.classifiers.network import Network, NetworkNodes, arithmetic, prepared
+from preddiff.classifiers.network import Network, NetworkNodes, prepared
+from preddiff.classifiers.precision import arithmetic
 from preddiff.devices import device_of, use_cores
 from preddiff.engines.dense import Dense
 from preddiff.gaussian import PatchGaussian

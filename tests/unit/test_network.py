@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from preddiff.classifiers import checkpoint, module, torchvision
 from preddiff.classifiers.layers import WithMeans, count_maps, list_layers
-from preddiff.classifiers.network import Network, NetworkNodes, arithmetic, check, prepared
+from preddiff.classifiers.network import Network, NetworkNodes, check, prepared
+from preddiff.classifiers.precision import arithmetic
 from preddiff.errors import InputError
 from preddiff.readout import Readout
 from preddiff.standardisation import Standardisation
@@ -33,6 +34,7 @@ class Branches(nn.Module):
         x = self.relu(self.conv1(x))
         y = self.block(x)
         y += x
+        y.clamp_(-0.4, 0.4)
         y = functional.relu(y, inplace=True)
         z = torch.cat([y, functional.max_pool2d(x, 3, 1, 1)], 1)
         return self.head(z.mean((2, 3)))

@@ -350,7 +350,7 @@ def everything():
 def engine_of(explanation):
     """Module whose code an explanation's expectations come from."""
     network = is_network(study.explanations[explanation].classifier)
-    return f"preddiff.engines.{'dense' if network else 'linear'}"
+    return f"preddiff.engines.{'incremental' if network else 'linear'}"
 
 
 def threads_of(explanation):

@@ -1,0 +1,56 @@
+"""Precision: running a network in reduced precision, and what is left out of it."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from preddiff.errors import InputError
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+
+class InFloat32(nn.Module):
+    """A layer that is left out of reduced precision."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the layer as if nothing were reduced."""
+        with torch.autocast(x.device.type, enabled=False):
+            found: Tensor = self.layer(x.float())
+        return found
+
+
+def keep_head(network: nn.Module) -> None:
+    """Leave the last layer with weights in float32: logits in bfloat16 have but three digits."""
+    heads = [n for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    if heads:
+        network.set_submodule(heads[-1], InFloat32(network.get_submodule(heads[-1])))
+
+
+@contextlib.contextmanager
+def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Run a network's convolutions and matrix products in some precision.
+
+    Raises
+    ------
+    InputError
+        If the device does not have it.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise InputError("precision tf32 is for GPUs; a CPU has float32 and bfloat16")
+    with contextlib.ExitStack() as stack:
+        if precision == "bfloat16":
+            stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
+        if device.type == "cuda":
+            allow = precision == "tf32"
+            stack.enter_context(torch.backends.cudnn.flags(allow_tf32=allow, benchmark=True))
+            before = torch.backends.cuda.matmul.allow_tf32
+            torch.backends.cuda.matmul.allow_tf32 = allow
+            stack.callback(setattr, torch.backends.cuda.matmul, "allow_tf32", before)
+        yield

@@ -1,0 +1,354 @@
+"""The incremental engine: recomputes only what a window changes in a convolutional network."""
+
+import functools
+import operator
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.flop_counter import FlopCounterMode
+
+from preddiff.classifiers.layers import OUTPUT
+from preddiff.classifiers.network import NetworkNodes
+from preddiff.engines import Progress
+from preddiff.engines.boxes import Boxes, Changed, Intact
+from preddiff.engines.dense import Dense, redrawn
+from preddiff.engines.operations import Operation, of_function, of_module
+from preddiff.errors import InputError
+from preddiff.samplers import window_voxels
+from preddiff.windows import Block, IntArray, Windows
+
+# Whole maps are faster once boxes cover this share of them: nothing has to be gathered then.
+_WHOLE = 0.5
+# Windows whose starts agree modulo this share their boxes' sizes in most layers.
+_ALIGNMENT = 8
+# Dense passes are cheaper where less than this share of the arithmetic can be saved.
+_WORTHWHILE = 0.75
+# Two ways of summing the same numbers may differ by this share of the outputs' range.
+_TOLERANCE = 1e-3
+
+_BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+# They need whole maps, and nobody expects otherwise.
+_FLATTENING = (torch.flatten, "flatten", "view", "reshape")
+
+
+class IncrementalNetwork:
+    """A traced network, evaluated on inputs that differ from an intact one in boxes.
+
+    Parameters
+    ----------
+    graph : fx.GraphModule
+        As `traced` makes it: gives a mapping of outputs, and no operation changes its input. It is
+        taken over, and altered.
+    """
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        self.graph = _folded(graph)
+        self.modules = dict(self.graph.named_modules())
+        self.nodes = list(self.graph.graph.nodes)
+        self.operations = {node: self._operation(node) for node in self.nodes}
+        self._last_use = {x: n for n in self.nodes for x in n.all_input_nodes}
+        self.whole_from: dict[str, str] = {}
+
+    def intact(self, x: Tensor) -> dict[fx.Node, Any]:
+        """Values of all nodes for an input (1, channels, *space)."""
+        found: dict[fx.Node, Any] = {}
+        for node in self.nodes:
+            value = x if node.op == "placeholder" else self._ordinarily(node, found)
+            found[node] = Intact(value) if _has_maps(value) else value
+        return found
+
+    def outputs(
+        self, intact: Mapping[fx.Node, Any], values: Tensor, boxes: Boxes
+    ) -> dict[str, Tensor]:
+        """Outputs for variants of the input.
+
+        Parameters
+        ----------
+        intact : mapping
+            What the method `intact` gave for the input.
+        values : tensor (windows * draws, channels, *boxes.size)
+            New values of the boxes, all draws of the first window first.
+        boxes : Boxes
+            One box of the input for each window.
+
+        Returns
+        -------
+        mapping of str to tensor (windows * draws, ...)
+        """
+        found: dict[fx.Node, Any] = {}
+        for node in self.nodes:
+            if node.op == "placeholder":
+                found[node] = Changed(intact[node], values, boxes)
+            elif node.op == "output":
+                return self._ordinarily(node, found)
+            elif any(x in found for x in node.all_input_nodes):
+                found[node] = self._value(node, found, intact)
+            for x in node.all_input_nodes:
+                if self._last_use[x] is node:
+                    found.pop(x, None)
+        raise AssertionError("a graph ends with its output")
+
+    def _operation(self, node: fx.Node) -> Operation | None:
+        if node.op == "call_module":
+            return of_module(self.modules[node.target])
+        if node.op in ("call_function", "call_method"):
+            return of_function(node.target)
+        return None
+
+    def _value(
+        self, node: fx.Node, found: dict[fx.Node, Any], intact: Mapping[fx.Node, Any]
+    ) -> Any:
+        def argument(x: fx.Node) -> Any:
+            value = found.get(x, intact[x])
+            return value.maps if isinstance(value, Intact) else value
+
+        operation = self.operations[node]
+        changed = [x for x in node.all_input_nodes if isinstance(found.get(x), Changed)]
+        if changed and operation is not None:
+            value = operation(
+                intact[node], *fx.map_arg(node.args, argument), **fx.map_arg(node.kwargs, argument)
+            )
+            if isinstance(value, Changed) and value.share >= _WHOLE:
+                return value.whole()
+            if value is not None:
+                return value
+        if changed and not self._flattens(node) and not self._meets_whole_maps(node, found):
+            self.whole_from.setdefault(str(node), node._pretty_print_target(node.target))
+        for x in changed:
+            found[x] = found[x].whole()
+        return self._ordinarily(node, {**intact, **found})
+
+    def _meets_whole_maps(self, node: fx.Node, found: dict[fx.Node, Any]) -> bool:
+        """Whether another argument has grown to whole maps, which is no fault of the operation."""
+        values = [found[x] for x in node.all_input_nodes if x in found]
+        spaces = {x.intact.space for x in values if isinstance(x, Changed)}
+        return any(isinstance(x, Tensor) and tuple(x.shape[2:]) in spaces for x in values)
+
+    def _flattens(self, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return isinstance(self.modules[node.target], nn.Flatten)
+        return node.target in _FLATTENING
+
+    def _ordinarily(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+        def argument(x: fx.Node) -> Any:
+            value = values[x]
+            return value.maps if isinstance(value, Intact) else value
+
+        args, kwargs = fx.map_arg(node.args, argument), fx.map_arg(node.kwargs, argument)
+        if callable(node.target):
+            return node.target(*args, **kwargs)
+        if node.op == "call_module":
+            return self.modules[node.target](*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], node.target)(*args[1:], **kwargs)
+        if node.op == "get_attr":
+            return operator.attrgetter(node.target)(self.graph)
+        return args[0]
+
+
+def _has_maps(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim in (4, 5) and len(value) == 1
+
+
+def _folded(graph: fx.GraphModule) -> fx.GraphModule:
+    """Fold batch normalisation into the convolution before it."""
+    modules = dict(graph.named_modules())
+    for node in list(graph.graph.nodes):
+        if node.op != "call_module" or type(modules[node.target]) not in _BATCH_NORMS:
+            continue
+        (before,) = node.all_input_nodes
+        if (
+            before.op != "call_module"
+            or type(modules[before.target]) not in (nn.Conv2d, nn.Conv3d)
+            or len(before.users) > 1
+            or _calls(graph, before.target) > 1
+            or _calls(graph, node.target) > 1
+        ):
+            continue
+        folded = fuse_conv_bn_eval(modules[before.target], modules[node.target])
+        graph.set_submodule(before.target, folded)
+        node.replace_all_uses_with(before)
+        graph.graph.erase_node(node)
+    return graph
+
+
+def _calls(graph: fx.GraphModule, module: str) -> int:
+    return sum(n.op == "call_module" and n.target == module for n in graph.graph.nodes)
+
+
+class Incremental(Dense):
+    """Expectations over S draws that recompute only what the windows change.
+
+    It makes the same draws as the dense engine and differs from it by rounding only. On its first
+    item, a few windows are evaluated in both ways: should they differ, or little be saved, the
+    engine goes on densely, and says so.
+
+    Parameters
+    ----------
+    nodes : NetworkNodes
+    graph : fx.GraphModule
+        Traced from the same network; gives the logits and the means of its layers' maps.
+
+    See `Dense` for the others.
+    """
+
+    usual_batch_size: Mapping[str, int] = {"cpu": 256, "cuda": 2048}
+
+    nodes: NetworkNodes
+
+    def __init__(self, nodes: NetworkNodes, *args: Any, **kwargs: Any) -> None:
+        super().__init__(nodes, *args, **kwargs)
+        self.network: IncrementalNetwork | None = None
+        self._tried = False
+
+    def _all_passes(
+        self, x: Tensor, draws: Tensor, block: Block, item: str, progress: Progress
+    ) -> Tensor:
+        if not self._tried:
+            self._try(x, item)
+        if self.network is None:
+            return super()._all_passes(x, draws, block, item, progress)
+        intact = self._intact(self.network, x)
+        starts = self.windows.first_voxels(block)
+        count = len(self.nodes.readout.targets)
+        values = torch.empty((*draws.shape[:2], count), dtype=torch.float64, device=x.device)
+        batches = _Batches(starts, draws.shape[1])
+        while (batch := batches.next(self.batch_size)) is not None:
+            members = torch.from_numpy(batch.windows).to(x.device)
+            found = self._attempt(
+                item,
+                functools.partial(
+                    self._changed,
+                    self.network,
+                    intact,
+                    draws[members, batch.draws],
+                    starts[batch.windows],
+                    item,
+                ),
+            )
+            if found is None:
+                batches.put_back(batch)
+            else:
+                values[members, batch.draws] = found.reshape(len(members), -1, count)
+                progress(len(found) / draws.shape[1])
+        return values.flatten(0, 1)
+
+    def _intact(self, network: IncrementalNetwork, x: Tensor) -> Mapping[fx.Node, Any]:
+        with self.nodes.arithmetic():
+            return network.intact(self._laid_out(x[None]))
+
+    def _changed(
+        self,
+        network: IncrementalNetwork,
+        intact: Mapping[fx.Node, Any],
+        draws: Tensor,
+        starts: IntArray,
+        item: str,
+    ) -> Tensor:
+        """Values of the targets (windows * draws, targets) for draws (windows, draws, m)."""
+        side = (self.windows.k,) * starts.shape[1]
+        values = self._laid_out(draws.reshape(draws.shape[0] * draws.shape[1], -1, *side))
+        with self.nodes.arithmetic():
+            outputs = network.outputs(intact, values, Boxes(starts, side))
+        return self.nodes.readout(outputs[OUTPUT], outputs, self.nodes.classes[item])
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        """Lay channels together, which is how rows of them are gathered."""
+        layout = {4: torch.channels_last, 5: torch.channels_last_3d}
+        return x.contiguous(memory_format=layout[x.ndim])
+
+    def _try(self, x: Tensor, item: str) -> None:
+        """Evaluate a few windows both ways; change over if results agree and work is saved."""
+        self._tried = True
+        try:
+            network = IncrementalNetwork(self.nodes.traced())
+        except InputError as error:
+            self._say(str(error))
+            return
+        intact = self._intact(network, x)
+        generator = torch.Generator().manual_seed(0)
+        for window in _corners_and_middle(self.windows):
+            voxels = torch.from_numpy(window_voxels(self.windows, window, len(x))).to(x.device)
+            draws = torch.randn((1, 1, voxels.shape[1]), generator=generator).to(x)
+            with FlopCounterMode(display=False) as dense_work:
+                dense = self._evaluate(redrawn(x, draws[0], voxels), item)
+            starts = self.windows.first_voxels(window)
+            with FlopCounterMode(display=False) as work:
+                ours = self._changed(network, intact, draws, starts, item)
+            spread = float((dense - self._evaluate(x[None], item)).abs().max())
+            if float((ours - dense).abs().max()) > _TOLERANCE * max(spread, 1e-6):
+                self._say(f"recomputing changes only gave another result at {window.slices}")
+                return
+        for node, what in network.whole_from.items():
+            print(f"from {node} ({what}) on, whole maps are computed", file=sys.stderr)
+        share = work.get_total_flops() / max(1, dense_work.get_total_flops())
+        if share > _WORTHWHILE:
+            self._say(f"recomputing changes only would take {share:.0%} of its arithmetic")
+            return
+        self.network = network
+
+    def _say(self, reason: str) -> None:
+        print(f"the network is evaluated densely: {reason}", file=sys.stderr)
+
+
+def _corners_and_middle(windows: Windows) -> list[Block]:
+    """A few windows, each as a block; the last one lies in the middle."""
+    shape = windows.shape
+    places = [(0,) * len(shape), tuple(n - 1 for n in shape), tuple(n // 2 for n in shape)]
+    return [Block(0, tuple(slice(p, p + 1) for p in place)) for place in places]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Windows that are evaluated together, and the draws of each.
+
+    Attributes
+    ----------
+    windows : int64 array
+        Numbers within the block.
+    draws : slice
+    """
+
+    windows: IntArray
+    draws: slice
+
+    def cut(self, size: int) -> list["_Batch"]:
+        """Cut into parts of at most `size` passes: by windows, and by draws once it is one."""
+        draws = self.draws.stop - self.draws.start
+        if len(self.windows) * draws <= size:
+            return [self]
+        if len(self.windows) > 1:
+            count = -(-len(self.windows) // max(1, size // draws))
+            return [_Batch(part, self.draws) for part in np.array_split(self.windows, count)]
+        starts = range(self.draws.start, self.draws.stop, size)
+        return [_Batch(self.windows, slice(n, min(n + size, self.draws.stop))) for n in starts]
+
+
+class _Batches:
+    """Windows in batches of like boxes: those whose starts agree modulo the network's strides."""
+
+    def __init__(self, starts: IntArray, draws: int) -> None:
+        _, group = np.unique(starts % _ALIGNMENT, axis=0, return_inverse=True)
+        order = np.argsort(group.reshape(-1), kind="stable")
+        ends = np.cumsum(np.bincount(group.reshape(-1)))
+        groups = np.split(order, ends[:-1])
+        self._waiting = [_Batch(windows, slice(0, draws)) for windows in reversed(groups)]
+
+    def next(self, size: int) -> _Batch | None:
+        """Next batch, of at most `size` passes; None at the end."""
+        while self._waiting:
+            first, *others = self._waiting.pop().cut(size)
+            if not others:
+                return first
+            self._waiting += [*reversed(others), first]
+        return None
+
+    def put_back(self, batch: _Batch) -> None:
+        """Take a batch again, for a smaller size."""
+        self._waiting.append(batch)

@@ -1,0 +1,136 @@
+"""The incremental engine against the dense one and against Captum, on the same device.
+
+    python tests/benchmarks/incremental.py [--networks alexnet ...] [--device cpu] [--rows 6]
+
+For each network, milliseconds per forward pass with k = 10, l = 14, S = 10, drawing and bookkeeping
+included: whole passes (the dense engine), recomputing changes (the incremental engine) in float32
+and bfloat16, and Captum's `Occlusion`, which fills the same windows with one constant. Whole rows
+of windows are evaluated, spread over the image from border to border; their ratio is that of an
+image. Weights are random: speed does not depend on them.
+"""
+
+import argparse
+import gc
+import resource
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from captum.attr import Occlusion
+from dense import TARGETS, K, L, S, make, smooth_images, wait
+from torchvision import models
+
+from preddiff.classifiers.network import Network, NetworkNodes
+from preddiff.classifiers.precision import Precision
+from preddiff.devices import device_of, use_cores
+from preddiff.engines.dense import Dense
+from preddiff.engines.incremental import Incremental
+from preddiff.gaussian import PatchGaussian
+from preddiff.readout import Readout
+from preddiff.samplers import Conditional
+from preddiff.targets import Target
+from preddiff.windows import Block, Windows
+
+USUAL = ["alexnet", "googlenet", "squeezenet1_1", "mobilenet_v2", "resnet50", "vgg16"]
+
+
+def engine(
+    kind: type[Dense],
+    network: Network,
+    sampler: Conditional,
+    device: torch.device,
+    precision: Precision = "float32",
+) -> Dense:
+    readout = Readout(tuple(Target.parse(text) for text in TARGETS))
+    return kind(
+        NetworkNodes(network, readout, {"item": [0, 0]}, device, precision),
+        sampler,
+        Windows(network.space, K),
+        S,
+        seed=0,
+        standardisation=network.standardisation,
+        device=device,
+    )
+
+
+def rows_of(windows: Windows, rows: int, columns: int) -> list[Block]:
+    """Blocks of one row each, spread from border to border."""
+    numbers = np.unique(np.linspace(0, windows.shape[0] - 1, rows).round().astype(int))
+    middle = (windows.shape[1] - columns) // 2
+    return [
+        Block(0, (slice(int(row), int(row) + 1), slice(middle, middle + columns)))
+        for row in numbers
+    ]
+
+
+def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Block]) -> float:
+    # Once before, for what is prepared for all items.
+    one.expectations(x, ["item"], blocks[0])
+    start = time.perf_counter()
+    for block in blocks:
+        one.expectations(x, ["item"], block)
+    return (time.perf_counter() - start) / (sum(block.size for block in blocks) * S)
+
+
+def occlusion(network: Network, device: torch.device, x: np.ndarray) -> float:
+    """Seconds per forward pass of Captum's `Occlusion` at its best number of windows at a time."""
+    module: Callable[[torch.Tensor], torch.Tensor] = network.module.to(device)
+    image = network.standardisation.image(torch.from_numpy(x)).to(device)
+    stride = 16
+    count = (-(-(network.space[0] - K) // stride) + 1) ** 2
+    best = float("inf")
+    for at_a_time in (8, 32):
+        with torch.inference_mode():
+            start = time.perf_counter()
+            Occlusion(module).attribute(
+                image,
+                (3, K, K),
+                (3, stride, stride),
+                target=0,
+                perturbations_per_eval=at_a_time,
+            )
+            wait(device)
+        best = min(best, (time.perf_counter() - start) / count)
+    return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", default=USUAL, choices=models.list_models())
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--rows", type=int, default=6, help="rows of windows to evaluate")
+    parser.add_argument("--threads", type=int)
+    arguments = parser.parse_args()
+    device = device_of(arguments.device)
+    use_cores(arguments.threads)
+    images = smooth_images(20)
+    sampler = Conditional(PatchGaussian.fit(images, L, patches=20_000), (0.0, 1.0))
+    x = images[:1]
+    print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(
+        f"{'ms per pass':14} {'Captum':>8} {'dense':>8} {'incremental (ratio)':>20} "
+        f"{'bfloat16 (ratio)':>20}   peak memory of the host"
+    )
+    for name in arguments.networks:
+        network = make(name)
+        windows = Windows(network.space, K)
+        full = rows_of(windows, arguments.rows, windows.shape[1])
+        few = full if device.type == "cuda" else rows_of(windows, 2, 10)
+        dense = seconds_per_pass(engine(Dense, network, sampler, device), x, few)
+        ours = seconds_per_pass(engine(Incremental, network, sampler, device), x, full)
+        reduced = engine(Incremental, network, sampler, device, "bfloat16")
+        half = seconds_per_pass(reduced, x, full)
+        captum = occlusion(network, device, x)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"{name:14} {captum * 1e3:8.2f} {dense * 1e3:8.2f} "
+            f"{ours * 1e3:12.2f} ({dense / ours:5.2f}) {half * 1e3:12.2f} ({dense / half:5.2f})"
+            f"   {peak:.2f} GB",
+            flush=True,
+        )
+        gc.collect()
+
+
+if __name__ == "__main__":
+    main()
