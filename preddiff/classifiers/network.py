@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from preddiff.classifiers import digits, module
 from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict, write_state_dict
-from preddiff.classifiers.layers import WithMeans, sharing_copy, traced
+from preddiff.classifiers.layers import OUTPUT, WithMeans, sharing_copy, traced
 from preddiff.classifiers.precision import Precision, arithmetic, keep_head
 from preddiff.errors import InputError
 from preddiff.files import write_atomically
@@ -276,6 +276,11 @@ class NetworkNodes:
         with self.arithmetic():
             logits, means = self.network(x)
         return self.readout(logits, means, self.classes[item])
+
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """Outputs of the graph that `traced` gives, by whole passes."""
+        logits, means = self.network(x)
+        return {OUTPUT: logits, **means}
 
     def arithmetic(self) -> contextlib.AbstractContextManager[None]:
         """Run networks in these nodes' precision."""

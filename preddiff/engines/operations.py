@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from preddiff.classifiers.layers import spatial_means
+from preddiff.classifiers.precision import InFloat32
 from preddiff.engines.boxes import Boxes, Changed, Field, Intact
 
 # Takes the intact result and the operation's arguments to changed maps, to whole tensors once
@@ -56,6 +57,8 @@ def of_module(module: nn.Module) -> Operation | None:
         return _adaptive_average
     if kind in _UNITWISE_MODULES:
         return _unitwise(module)
+    if isinstance(module, InFloat32):
+        return _in_float32(of_module(module.layer))
     return None
 
 
@@ -82,6 +85,18 @@ def of_function(function: Callable[..., Any] | str) -> Operation | None:
             if function is pool:
                 return _as_module(module, make, pool)
     return None
+
+
+def _in_float32(operation: Operation | None) -> Operation | None:
+    if operation is None:
+        return None
+
+    def in_float32(intact: Intact, x: Changed) -> Changed | Tensor | None:
+        whole = Changed(Intact(x.intact.maps.float()), x.values.float(), x.boxes)
+        with torch.autocast(x.values.device.type, enabled=False):
+            return operation(intact, whole)
+
+    return in_float32
 
 
 def _convolution(module: Any, convolve: Callable[..., Tensor]) -> Operation | None:

@@ -350,4 +350,4 @@ def test_a_wrong_operation_is_noticed(monkeypatch, capsys) -> None:
     expected = dense.expectations(images()[:1], ["item 0"], block)
     found = ours.expectations(images()[:1], ["item 0"], block)
     np.testing.assert_array_equal(found.change, expected.change)
-    assert "recomputing changes only gave another result" in capsys.readouterr().err
+    assert "recomputing changes only gave other results" in capsys.readouterr().err
