@@ -176,6 +176,7 @@ def _folded(graph: fx.GraphModule) -> fx.GraphModule:
             continue
         folded = fuse_conv_bn_eval(modules[before.target], modules[node.target])
         graph.set_submodule(before.target, folded)
+        modules[before.target] = folded
         node.replace_all_uses_with(before)
         graph.graph.erase_node(node)
     return graph
