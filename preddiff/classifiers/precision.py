@@ -33,6 +33,18 @@ def keep_head(network: nn.Module) -> None:
         network.set_submodule(heads[-1], InFloat32(network.get_submodule(heads[-1])))
 
 
+def keep_weights_in_bfloat16(network: nn.Module) -> None:
+    """Convert weights for reduced precision once, not in every pass; but not those of the head."""
+    kept = [n for n, m in network.named_modules() if isinstance(m, InFloat32)]
+    for name, module in network.named_modules():
+        if type(module) in (nn.Linear, nn.Conv2d, nn.Conv3d) and not any(
+            name.startswith(f"{head}.") for head in kept
+        ):
+            for key, values in list(module.named_parameters(recurse=False)):
+                # New parameters: other networks share the old ones.
+                setattr(module, key, nn.Parameter(values.to(torch.bfloat16), requires_grad=False))
+
+
 @contextlib.contextmanager
 def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
     """Run a network's convolutions and matrix products in some precision.

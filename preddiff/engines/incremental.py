@@ -1,7 +1,6 @@
 """The incremental engine: recomputes only what a window changes in a convolutional network."""
 
 import functools
-import operator
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,23 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor, fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from preddiff.classifiers.layers import OUTPUT
 from preddiff.classifiers.network import NetworkNodes
-from preddiff.classifiers.precision import arithmetic
+from preddiff.classifiers.precision import arithmetic, keep_weights_in_bfloat16
 from preddiff.engines import Progress
-from preddiff.engines.boxes import Boxes, Changed, Intact
+from preddiff.engines.boxes import Boxes
 from preddiff.engines.dense import Dense, redrawn
-from preddiff.engines.operations import Operation, of_function, of_module
+from preddiff.engines.incremental_network import IncrementalNetwork
 from preddiff.errors import InputError
 from preddiff.samplers import window_voxels
 from preddiff.windows import Block, IntArray, Windows
 
-# Whole maps are faster once boxes cover this share of them: nothing has to be gathered then.
-_WHOLE = 0.75
 # Windows whose starts agree modulo this share their boxes' sizes in most layers.
 _ALIGNMENT = 8
 # Dense passes are cheaper where less than this share of the arithmetic can be saved.
@@ -34,156 +30,6 @@ _WORTHWHILE = 0.75
 # this share of the outputs themselves.
 _TOLERANCE = 1e-3
 _ROUNDING = 1e-5
-
-_BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
-# They need whole maps, and nobody expects otherwise.
-_FLATTENING = (torch.flatten, "flatten", "view", "reshape")
-
-
-class IncrementalNetwork:
-    """A traced network, evaluated on inputs that differ from an intact one in boxes.
-
-    Parameters
-    ----------
-    graph : fx.GraphModule
-        As `traced` makes it: gives a mapping of outputs, and no operation changes its input. It is
-        taken over, and altered.
-    """
-
-    def __init__(self, graph: fx.GraphModule) -> None:
-        self.graph = _folded(graph)
-        self.modules = dict(self.graph.named_modules())
-        self.nodes = list(self.graph.graph.nodes)
-        self.operations = {node: self._operation(node) for node in self.nodes}
-        self._last_use = {x: n for n in self.nodes for x in n.all_input_nodes}
-        self.whole_from: dict[str, str] = {}
-
-    def intact(self, x: Tensor) -> dict[fx.Node, Any]:
-        """Values of all nodes for an input (1, channels, *space)."""
-        found: dict[fx.Node, Any] = {}
-        for node in self.nodes:
-            value = x if node.op == "placeholder" else self._ordinarily(node, found)
-            found[node] = Intact(value) if _has_maps(value) else value
-        return found
-
-    def outputs(
-        self, intact: Mapping[fx.Node, Any], values: Tensor, boxes: Boxes
-    ) -> dict[str, Tensor]:
-        """Outputs for variants of the input.
-
-        Parameters
-        ----------
-        intact : mapping
-            What the method `intact` gave for the input.
-        values : tensor (windows * draws, channels, *boxes.size)
-            New values of the boxes, all draws of the first window first.
-        boxes : Boxes
-            One box of the input for each window.
-
-        Returns
-        -------
-        mapping of str to tensor (windows * draws, ...)
-        """
-        found: dict[fx.Node, Any] = {}
-        for node in self.nodes:
-            if node.op == "placeholder":
-                found[node] = Changed(intact[node], values, boxes)
-            elif node.op == "output":
-                return self._ordinarily(node, found)
-            elif any(x in found for x in node.all_input_nodes):
-                found[node] = self._value(node, found, intact)
-            for x in node.all_input_nodes:
-                if self._last_use[x] is node:
-                    found.pop(x, None)
-        raise AssertionError("a graph ends with its output")
-
-    def _operation(self, node: fx.Node) -> Operation | None:
-        if node.op == "call_module":
-            return of_module(self.modules[node.target])
-        if node.op in ("call_function", "call_method"):
-            return of_function(node.target)
-        return None
-
-    def _value(
-        self, node: fx.Node, found: dict[fx.Node, Any], intact: Mapping[fx.Node, Any]
-    ) -> Any:
-        def argument(x: fx.Node) -> Any:
-            value = found.get(x, intact[x])
-            return value.maps if isinstance(value, Intact) else value
-
-        operation = self.operations[node]
-        changed = [x for x in node.all_input_nodes if isinstance(found.get(x), Changed)]
-        if changed and operation is not None:
-            value = operation(
-                intact[node], *fx.map_arg(node.args, argument), **fx.map_arg(node.kwargs, argument)
-            )
-            if isinstance(value, Changed) and value.share >= _WHOLE:
-                return value.whole()
-            if value is not None:
-                return value
-        if changed and not self._flattens(node) and not self._meets_whole_maps(node, found):
-            self.whole_from.setdefault(str(node), node._pretty_print_target(node.target))
-        for x in changed:
-            found[x] = found[x].whole()
-        return self._ordinarily(node, {**intact, **found})
-
-    def _meets_whole_maps(self, node: fx.Node, found: dict[fx.Node, Any]) -> bool:
-        """Whether another argument has grown to whole maps, which is no fault of the operation."""
-        values = [found[x] for x in node.all_input_nodes if x in found]
-        spaces = {x.intact.space for x in values if isinstance(x, Changed)}
-        return any(isinstance(x, Tensor) and tuple(x.shape[2:]) in spaces for x in values)
-
-    def _flattens(self, node: fx.Node) -> bool:
-        if node.op == "call_module":
-            return isinstance(self.modules[node.target], nn.Flatten)
-        return node.target in _FLATTENING
-
-    def _ordinarily(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
-        def argument(x: fx.Node) -> Any:
-            value = values[x]
-            return value.maps if isinstance(value, Intact) else value
-
-        args, kwargs = fx.map_arg(node.args, argument), fx.map_arg(node.kwargs, argument)
-        if callable(node.target):
-            return node.target(*args, **kwargs)
-        if node.op == "call_module":
-            return self.modules[node.target](*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], node.target)(*args[1:], **kwargs)
-        if node.op == "get_attr":
-            return operator.attrgetter(node.target)(self.graph)
-        return args[0]
-
-
-def _has_maps(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim in (4, 5) and len(value) == 1
-
-
-def _folded(graph: fx.GraphModule) -> fx.GraphModule:
-    """Fold batch normalisation into the convolution before it."""
-    modules = dict(graph.named_modules())
-    for node in list(graph.graph.nodes):
-        if node.op != "call_module" or type(modules[node.target]) not in _BATCH_NORMS:
-            continue
-        (before,) = node.all_input_nodes
-        if (
-            before.op != "call_module"
-            or type(modules[before.target]) not in (nn.Conv2d, nn.Conv3d)
-            or len(before.users) > 1
-            or _calls(graph, before.target) > 1
-            or _calls(graph, node.target) > 1
-        ):
-            continue
-        folded = fuse_conv_bn_eval(modules[before.target], modules[node.target])
-        graph.set_submodule(before.target, folded)
-        modules[before.target] = folded
-        node.replace_all_uses_with(before)
-        graph.graph.erase_node(node)
-    return graph
-
-
-def _calls(graph: fx.GraphModule, module: str) -> int:
-    return sum(n.op == "call_module" and n.target == module for n in graph.graph.nodes)
 
 
 class Incremental(Dense):
@@ -290,6 +136,8 @@ class Incremental(Dense):
         if share > _WORTHWHILE:
             self._say(f"recomputing changes only would take {share:.0%} of its arithmetic")
             return
+        if self.nodes.precision == "bfloat16":
+            keep_weights_in_bfloat16(network.graph)
         self.network = network
 
     def _share_of_work(self, network: IncrementalNetwork, x: Tensor) -> float | None:

@@ -21,7 +21,8 @@ from preddiff.datasets.images import read_image
 from preddiff.engines import Expectations
 from preddiff.engines.boxes import Boxes
 from preddiff.engines.dense import Dense
-from preddiff.engines.incremental import Incremental, IncrementalNetwork
+from preddiff.engines.incremental import Incremental
+from preddiff.engines.incremental_network import IncrementalNetwork
 from preddiff.evidence import weight_of_evidence
 from preddiff.gaussian import PatchGaussian
 from preddiff.readout import Readout
@@ -263,14 +264,18 @@ def images() -> np.ndarray:
     return (found - found.min()) / np.ptp(found)
 
 
-def engines(module: nn.Module, targets=TARGETS, samples: int = 4, **options) -> tuple:
+def engines(
+    module: nn.Module, targets=TARGETS, samples: int = 4, precision="float32", **options
+) -> tuple:
     standardisation = Standardisation((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
     network = Network(prepared(module), {}, ("a", "b", "c"), 50, SPACE, standardisation)
     readout = Readout(tuple(Target.parse(text) for text in targets))
     source = Conditional(PatchGaussian.fit(images(), L, patches=4000), (0.0, 1.0))
     return tuple(
         kind(
-            NetworkNodes(network, readout, {"item 0": [0, 2, -1, -1][: len(targets)]}),
+            NetworkNodes(
+                network, readout, {"item 0": [0, 2, -1, -1][: len(targets)]}, precision=precision
+            ),
             source,
             Windows(SPACE, K, stride=3),
             samples,
@@ -296,6 +301,27 @@ def test_expectations_are_those_of_the_dense_engine(samples: int, batch_size) ->
     scale = np.abs(expected.change).max(axis=(2, 3), keepdims=True)
     assert (np.abs(found.change - expected.change) / scale).max() < 1e-4
     np.testing.assert_allclose(found.variance, expected.variance, rtol=1e-2, atol=1e-10)
+
+
+def convolutional_head() -> nn.Module:
+    """Ends with a convolution, as SqueezeNet does."""
+    return nn.Sequential(
+        *list(small_network())[:5], nn.Conv2d(6, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+
+
+@pytest.mark.parametrize("module", [small_network, convolutional_head])
+def test_reduced_precision_is_as_near_as_in_whole_passes(module) -> None:
+    windows = engines(module())[0].windows.everything
+    (full, _), (dense, ours) = engines(module()), engines(module(), precision="bfloat16")
+    exact, whole, changes = (
+        one.expectations(images()[:1], ["item 0"], windows).change for one in (full, dense, ours)
+    )
+    assert ours.network is not None and not ours.network.whole_from
+    error, usual = (
+        np.sqrt(((found - exact) ** 2).mean(axis=(0, 2, 3))) for found in (changes, whole)
+    )
+    assert (error > 0).all() and (error < 1.5 * usual).all()
 
 
 def test_running_out_of_memory_makes_batches_smaller(monkeypatch, capsys) -> None:
