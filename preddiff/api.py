@@ -1,5 +1,6 @@
 """The Python interface: explain one input of any classifier."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,13 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from preddiff.classifiers.linear import LinearClassifier
+from preddiff.classifiers.network import Network, NetworkNodes
 from preddiff.engines import Engine, Expectations, linear
 from preddiff.engines.dense import Dense
+from preddiff.engines.incremental import Incremental
 from preddiff.errors import InputError
 from preddiff.evidence import activation_difference, weight_of_evidence, weight_of_evidence_slope
 from preddiff.progress import progress as show
+from preddiff.readout import Readout
 from preddiff.relevance import relevance, standard_error
 from preddiff.samplers import Conditional, Sampler
+from preddiff.standardisation import Standardisation
 from preddiff.targets import Target
 from preddiff.windows import FloatArray, Surroundings, Windows
 
@@ -25,6 +30,7 @@ Classifier = torch.nn.Module | Callable[[NDArray[np.float32]], ArrayLike]
 
 # Windows per block: the draws of a block are in memory at once.
 _BLOCK = 2048
+_ITEM = "input"
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,12 @@ def explain(
     else:
         nodes = _Nodes(classifier, target, output)
         classes, drawn = nodes.count(x), samples
-        engine = Dense(nodes, sampler, windows, samples, seed, batch_size, device=nodes.device)
+        settings = (sampler, windows, samples, seed, batch_size)
+        if isinstance(classifier, torch.nn.Module) and output != "probabilities":
+            network = _network_nodes(classifier, nodes, windows.space, len(x), classes)
+            engine = Incremental(network, *settings, device=nodes.device)
+        else:
+            engine = Dense(nodes, *settings, device=nodes.device)
     if output != "activations" and training_size is None:
         raise InputError(
             "training_size is missing: the weight of evidence needs the number of training "
@@ -206,6 +217,19 @@ class _Nodes:
         return found
 
 
+def _network_nodes(
+    module: torch.nn.Module, nodes: _Nodes, space: tuple[int, ...], channels: int, classes: int
+) -> NetworkNodes:
+    """The same node of a module whose layers are looked into."""
+    names = tuple(str(number) for number in range(classes))
+    plain = Standardisation((0.0,) * channels, (1.0,) * channels)
+    # A copy, for its layout in memory is changed.
+    network = Network(copy.deepcopy(module), {}, names, 1, space, plain)
+    kind: Literal["probability", "logit"] = "probability" if nodes.output == "logits" else "logit"
+    target = Target(kind, str(nodes.target))
+    return NetworkNodes(network, Readout((target,)), {_ITEM: [nodes.target]}, nodes.device)
+
+
 def _all_blocks(
     engine: Engine, x: NDArray[np.float32], windows: Windows, progress: bool
 ) -> Expectations:
@@ -216,7 +240,7 @@ def _all_blocks(
     total = sum(block.size for block in blocks)
     with show(total=total, desc="explain", unit="window", disable=not progress) as bar:
         for block in blocks:
-            found = engine.expectations(x[None], ["input"], block, bar.update)
+            found = engine.expectations(x[None], [_ITEM], block, bar.update)
             reference = found.reference
             part: Any = (..., *block.slices)
             change[part] = found.change

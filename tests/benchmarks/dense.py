@@ -33,11 +33,11 @@ BATCHES = {"cpu": (8, 16, 32, 64), "cuda": (128, 256, 512, 1024)}
 TARGETS = ("probability:top-1", "logit:top-1")
 
 
-def smooth_images(count: int) -> np.ndarray:
+def smooth_images(count: int, side: int = SIZE) -> np.ndarray:
     """Random images whose neighbouring pixels are alike, float32 from 0 to 1."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((count, 3, 28, 28), generator=generator)
-    return torch.nn.functional.interpolate(coarse, SIZE, mode="bicubic").clamp(0, 1).numpy()
+    return torch.nn.functional.interpolate(coarse, side, mode="bicubic").clamp(0, 1).numpy()
 
 
 def wait(device: torch.device) -> None:

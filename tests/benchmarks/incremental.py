@@ -64,13 +64,13 @@ def rows_of(windows: Windows, rows: int, columns: int) -> list[Block]:
     ]
 
 
-def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Block]) -> float:
+def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Block], samples: int = S) -> float:
     # Once before, for what is prepared for all items.
     one.expectations(x, ["item"], blocks[0])
     start = time.perf_counter()
     for block in blocks:
         one.expectations(x, ["item"], block)
-    return (time.perf_counter() - start) / (sum(block.size for block in blocks) * S)
+    return (time.perf_counter() - start) / (sum(block.size for block in blocks) * samples)
 
 
 def occlusion(network: Network, device: torch.device, x: np.ndarray) -> float:
@@ -108,7 +108,7 @@ def main() -> None:
         network = make(name)
         windows = Windows(network.space, K)
         full = rows_of(windows, arguments.rows, windows.shape[1])
-        few = full if device.type == "cuda" else rows_of(windows, 2, 10)
+        few = full if device.type == "cuda" else rows_of(windows, 2, 32)
         dense = seconds_per_pass(engine(Dense, network, sampler, device), x, few)
         ours = seconds_per_pass(engine(Incremental, network, sampler, device), x, full)
         reduced = engine(Incremental, network, sampler, device, "bfloat16")

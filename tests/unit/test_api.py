@@ -54,3 +54,32 @@ def test_relevance_is_signed_for_the_target() -> None:
     for_second = preddiff.explain(x, means, preddiff.Grey(0.0), **SETTINGS)
     assert (for_first.relevance > 0).all() and (for_second.relevance < 0).all()
     assert not for_first.stderr.any()
+
+
+@pytest.mark.parametrize("output", ["logits", "activations"])
+def test_a_module_is_explained_as_a_function_of_arrays_is(output: str) -> None:
+    torch.manual_seed(0)
+    items = smooth(np.random.default_rng(0), (20, 2, 20, 22))
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, 3),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(360, 3),
+    ).eval()
+    before = {name: values.clone() for name, values in module.state_dict().items()}
+
+    def function(batch: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return module(torch.from_numpy(batch)).numpy()
+
+    sampler = preddiff.Conditional(fitted(items, 4))
+    settings = {**SETTINGS, "stride": 2, "samples": 3, "output": output}
+    by_module, by_function = (
+        preddiff.explain(items[0], one, sampler, **settings) for one in (module, function)
+    )
+    scale = np.abs(by_function.relevance).max()
+    np.testing.assert_allclose(by_module.relevance, by_function.relevance, atol=1e-4 * scale)
+    np.testing.assert_allclose(by_module.stderr, by_function.stderr, atol=1e-3 * scale)
+    for name, values in module.state_dict().items():
+        assert values.equal(before[name])

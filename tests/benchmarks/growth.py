@@ -1,0 +1,101 @@
+"""How the time of an image grows with k, stride, S and the image's side.
+
+    python tests/benchmarks/growth.py [--network squeezenet1_1] [--device cpu] [--out growth.png]
+
+Prints a table and draws it. Each setting is varied by itself around k = 10, stride 1, S = 10 and
+224 x 224 pixels; seconds of an image are extrapolated from a few whole rows of its windows. Beside
+it the milliseconds of a pass.
+"""
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from dense import smooth_images
+from incremental import rows_of, seconds_per_pass
+from matplotlib import pyplot
+from torchvision import models
+
+from preddiff.classifiers import torchvision
+from preddiff.classifiers.network import Network, NetworkNodes, prepared
+from preddiff.devices import device_of, use_cores
+from preddiff.engines.incremental import Incremental
+from preddiff.gaussian import PatchGaussian
+from preddiff.readout import Readout
+from preddiff.samplers import Conditional
+from preddiff.standardisation import Standardisation
+from preddiff.targets import Target
+from preddiff.windows import Windows
+
+VARIED = {
+    "k": (1, 5, 10, 20),
+    "stride": (1, 2, 4),
+    "samples": (1, 10, 50),
+    "side": (128, 224, 448),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an image costs depends on this."""
+
+    k: int = 10
+    stride: int = 1
+    samples: int = 10
+    side: int = 224
+
+
+def seconds_of_image(name: str, setting: Setting, device: torch.device) -> tuple[float, float]:
+    """Seconds for all windows of an image, and milliseconds of a pass."""
+    module = prepared(torchvision.build(name, 1000))
+    space = (setting.side, setting.side)
+    standardisation = Standardisation((0.5,) * 3, (0.25,) * 3)
+    classes = tuple(map(str, range(1000)))
+    network = Network(module, {}, classes, 1_281_167, space, standardisation)
+    images = smooth_images(6, setting.side)
+    windows = Windows(space, setting.k, setting.stride)
+    engine = Incremental(
+        NetworkNodes(network, Readout((Target.parse("probability:top-1"),)), {"item": [0]}, device),
+        Conditional(PatchGaussian.fit(images, setting.k + 4, patches=20_000), (0.0, 1.0)),
+        windows,
+        setting.samples,
+        seed=0,
+        standardisation=standardisation,
+        device=device,
+    )
+    rows = rows_of(windows, 3, windows.shape[1])
+    each = seconds_per_pass(engine, images[:1], rows, setting.samples)
+    passes = windows.shape[0] * windows.shape[1] * setting.samples
+    return each * passes, each * 1e3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", default="squeezenet1_1", choices=models.list_models())
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--out", type=Path, help="figure to write")
+    arguments = parser.parse_args()
+    device = device_of(arguments.device)
+    use_cores(arguments.threads)
+    figure, axes = pyplot.subplots(1, len(VARIED), figsize=(12, 3), layout="constrained")
+    print(f"{arguments.network} on {device}: seconds of an image, ms per forward pass")
+    for axis, (key, values) in zip(axes, VARIED.items(), strict=True):
+        found = []
+        for value in values:
+            seconds, each = seconds_of_image(
+                arguments.network, replace(Setting(), **{key: value}), device
+            )
+            print(f"{key:8} {value:4}: {seconds:8.1f} s, {each:6.2f} ms", flush=True)
+            found.append(seconds)
+        axis.loglog(values, found, "o-")
+        axis.set_xlabel(key)
+        axis.set_ylabel("seconds of an image")
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(arguments.out, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
