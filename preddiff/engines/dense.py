@@ -101,8 +101,7 @@ class Dense:
         if self.standardisation is not None:
             draws = self.standardisation.patches(draws)
             x = self.standardisation.image(x)
-        reference = self._evaluate(x[None], item)[0]
-        values = self._all_passes(x, draws, block, item, progress)
+        reference, values = self._all_passes(x, draws, block, item, progress)
         changes = values.reshape(block.size, draws.shape[1], -1) - reference
         mean, variance = _over_draws(changes)
         if not (changes.isfinite().all() and reference.isfinite().all()):
@@ -116,8 +115,9 @@ class Dense:
 
     def _all_passes(
         self, x: Tensor, draws: Tensor, block: Block, item: str, progress: Progress
-    ) -> Tensor:
-        """Values of the targets (windows * draws, targets), batch by batch."""
+    ) -> tuple[Tensor, Tensor]:
+        """Values of the targets: of the input (targets,), and (windows * draws, targets)."""
+        reference = self._evaluate(x[None], item)[0]
         voxels = torch.from_numpy(window_voxels(self.windows, block, len(x))).to(self.device)
         samples = draws.shape[1]
         flat = draws.reshape(-1, draws.shape[2])
@@ -133,7 +133,7 @@ class Dense:
                 found.append(values)
                 done += len(part)
                 progress(len(part) / samples)
-        return torch.cat(found)
+        return reference, torch.cat(found)
 
     def _attempt(self, item: str, evaluate: Callable[[], Tensor]) -> Tensor | None:
         """Evaluate a batch; where memory does not suffice, make the next ones smaller."""

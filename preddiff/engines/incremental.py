@@ -59,7 +59,7 @@ class Incremental(Dense):
 
     def _all_passes(
         self, x: Tensor, draws: Tensor, block: Block, item: str, progress: Progress
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         if not self._tried:
             self._try(x, item)
         if self.network is None:
@@ -87,7 +87,8 @@ class Incremental(Dense):
             else:
                 values[members, batch.draws] = found.reshape(len(members), -1, count)
                 progress(len(found) / draws.shape[1])
-        return values.flatten(0, 1)
+        # The reference is read off the same activations, so that rounding cancels.
+        return self._read(self.network.reference(intact), item)[0], values.flatten(0, 1)
 
     def _intact(self, network: IncrementalNetwork, x: Tensor) -> Mapping[fx.Node, Any]:
         with self.nodes.arithmetic():
@@ -104,6 +105,9 @@ class Incremental(Dense):
         """Values of the targets (windows * draws, targets) for draws (windows, draws, m)."""
         with self.nodes.arithmetic():
             outputs = network.outputs(intact, *self._boxed(draws, starts))
+        return self._read(outputs, item)
+
+    def _read(self, outputs: Mapping[str, Tensor], item: str) -> Tensor:
         return self.nodes.readout(outputs[OUTPUT], outputs, self.nodes.classes[item])
 
     def _boxed(self, draws: Tensor, starts: IntArray) -> tuple[Tensor, Boxes]:

@@ -45,6 +45,11 @@ class IncrementalNetwork:
             found[node] = Intact(value) if _has_maps(value) else value
         return found
 
+    def reference(self, intact: Mapping[fx.Node, Any]) -> dict[str, Tensor]:
+        """Outputs for the intact input itself, of which `intact` holds the values of all nodes."""
+        found: dict[str, Tensor] = intact[self.nodes[-1]]
+        return found
+
     def outputs(
         self, intact: Mapping[fx.Node, Any], values: Tensor, boxes: Boxes
     ) -> dict[str, Tensor]:

@@ -6,7 +6,8 @@ For each network, milliseconds per forward pass with k = 10, l = 14, S = 10, dra
 included: whole passes (the dense engine), recomputing changes (the incremental engine) in float32
 and bfloat16, and Captum's `Occlusion`, which fills the same windows with one constant. Whole rows
 of windows are evaluated, spread over the image from border to border; their ratio is that of an
-image. Weights are random: speed does not depend on them.
+image, whose seconds stand in brackets. Weights are random: speed does not depend on them. Captum is
+installed by `pip install --no-deps captum`, since it asks for an old NumPy.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from preddiff.samplers import Conditional
 from preddiff.targets import Target
 from preddiff.windows import Block, Windows
 
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 USUAL = ["alexnet", "googlenet", "squeezenet1_1", "mobilenet_v2", "resnet50", "vgg16"]
 
 
@@ -100,25 +102,27 @@ def main() -> None:
     sampler = Conditional(PatchGaussian.fit(images, L, patches=20_000), (0.0, 1.0))
     x = images[:1]
     print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(
-        f"{'ms per pass':14} {'Captum':>8} {'dense':>8} {'incremental (ratio)':>20} "
-        f"{'bfloat16 (ratio)':>20}   peak memory of the host"
-    )
+    print("ms per pass (seconds of an image) and ratio to dense passes; peak memory of the host")
+    print(f"{'':14} {'Captum':>8} {'dense':>8} {'incremental':>22} {'bfloat16':>22} {'memory':>8}")
     for name in arguments.networks:
         network = make(name)
         windows = Windows(network.space, K)
+        passes = windows.shape[0] * windows.shape[1] * S
         full = rows_of(windows, arguments.rows, windows.shape[1])
         few = full if device.type == "cuda" else rows_of(windows, 2, 32)
         dense = seconds_per_pass(engine(Dense, network, sampler, device), x, few)
-        ours = seconds_per_pass(engine(Incremental, network, sampler, device), x, full)
-        reduced = engine(Incremental, network, sampler, device, "bfloat16")
-        half = seconds_per_pass(reduced, x, full)
+        columns = [
+            f"{each * 1e3:6.2f} ({each * passes:4.0f} s) {dense / each:6.2f}"
+            for each in (
+                seconds_per_pass(engine(Incremental, network, sampler, device, p), x, full)
+                for p in PRECISIONS
+            )
+        ]
         captum = occlusion(network, device, x)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
-            f"{name:14} {captum * 1e3:8.2f} {dense * 1e3:8.2f} "
-            f"{ours * 1e3:12.2f} ({dense / ours:5.2f}) {half * 1e3:12.2f} ({dense / half:5.2f})"
-            f"   {peak:.2f} GB",
+            f"{name:14} {captum * 1e3:8.2f} {dense * 1e3:8.2f} {columns[0]:>22} {columns[1]:>22} "
+            f"{peak:5.2f} GB",
             flush=True,
         )
         gc.collect()

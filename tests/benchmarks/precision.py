@@ -28,7 +28,7 @@ def main() -> None:
         xr.open_zarr(path).load().astype(np.float64) for path in (arguments.first, arguments.second)
     )
     print("item, target: correlation | largest difference / largest | rms, largest / stderr")
-    for item in first.item.values:
+    for item in np.intersect1d(first.item, second.item):
         for target in first.target.values:
             ours, other = (found.sel(item=item, target=target) for found in (first, second))
             map_, error = ours.relevance.values, ours.stderr.values

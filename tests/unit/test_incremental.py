@@ -26,7 +26,7 @@ from preddiff.engines.incremental_network import IncrementalNetwork
 from preddiff.evidence import weight_of_evidence
 from preddiff.gaussian import PatchGaussian
 from preddiff.readout import Readout
-from preddiff.samplers import Conditional
+from preddiff.samplers import Conditional, window_voxels
 from preddiff.standardisation import Standardisation
 from preddiff.targets import Target
 from preddiff.windows import Block, Windows
@@ -322,6 +322,25 @@ def test_reduced_precision_is_as_near_as_in_whole_passes(module) -> None:
         np.sqrt(((found - exact) ** 2).mean(axis=(0, 2, 3))) for found in (changes, whole)
     )
     assert (error > 0).all() and (error < 1.5 * usual).all()
+
+
+class Same:
+    """Redraws every window by what is there."""
+
+    def draw(self, x: Tensor, item, windows, block, samples, generator) -> Tensor:
+        voxels = torch.from_numpy(window_voxels(windows, block, len(x)))
+        return x.reshape(-1)[voxels][:, None].repeat(1, samples, 1)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_redrawing_nothing_changes_nothing(precision: str) -> None:
+    _, ours = engines(small_network(), precision=precision)
+    _, usual = engines(small_network())
+    ours.sampler = Same()
+    block = ours.windows.everything
+    found = ours.expectations(images()[:1], ["item 0"], block).change
+    scale = np.abs(usual.expectations(images()[:1], ["item 0"], block).change).max(axis=(2, 3))
+    assert (np.abs(found).max(axis=(2, 3)) <= 1e-3 * scale).all()
 
 
 def test_running_out_of_memory_makes_batches_smaller(monkeypatch, capsys) -> None:
