@@ -42,10 +42,8 @@ class Incremental(Dense):
     Parameters
     ----------
     nodes : NetworkNodes
-    graph : fx.GraphModule
-        Traced from the same network; gives the logits and the means of its layers' maps.
-
-    See `Dense` for the others.
+    *args, **kwargs
+        See `Dense`.
     """
 
     usual_batch_size: Mapping[str, int] = {"cpu": 256, "cuda": 2048}

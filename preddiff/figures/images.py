@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from preddiff.figures.overlay import Scale
+from preddiff.figures.overlay import Scale, bare, name_ends
 
 # Luminance of red, green and blue (ITU-R BT.601), for the grey image below relevance.
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
@@ -98,10 +98,7 @@ def grey(image: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _draw(axes: Axes, panel: Panel, threshold: float, colormap: str) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    bare(axes)
     axes.set_title(panel.title, fontsize=7)
     note = panel.note
     if panel.kind == "image" or panel.values is None:
@@ -125,7 +122,7 @@ def _colours(values: NDArray[np.floating], scale: Scale) -> NDArray[np.float64]:
     """Colours that grow opaque with magnitude, from the threshold on."""
     colours = scale.colours(values)
     share = np.abs(values) / scale.limit
-    opacity = np.clip((share - scale.threshold) / (0.5 - scale.threshold), 0, 1)
+    opacity = np.clip((share - scale.threshold) / max(0.5 - scale.threshold, 0.1), 0, 1)
     colours[..., 3] = np.where(colours[..., 3] > 0, 0.15 + 0.85 * opacity, 0)
     return colours
 
@@ -142,14 +139,4 @@ def _draw_scale(figure: Figure, axes: list[Axes], threshold: float, colormap: st
         f"relevance, as a share of each map's largest magnitude\n(below {threshold:.0%} not shown)",
         fontsize=6,
     )
-    bar.ax.set_title("for", fontsize=7, color="darkred")
-    bar.ax.text(
-        0.5,
-        -0.03,
-        "against",
-        fontsize=7,
-        color="darkblue",
-        ha="center",
-        va="top",
-        transform=bar.ax.transAxes,
-    )
+    name_ends(bar)
