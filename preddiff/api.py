@@ -152,6 +152,11 @@ def explain(
     else:
         nodes = _Nodes(classifier, target, output)
         classes, drawn = nodes.count(x), samples
+        if classes == 1 and output != "activations":
+            raise InputError(
+                "the classifier puts out a single number, which tells no odds between classes: "
+                "let it give one for each class, or explain it as output='activations'"
+            )
         settings = (sampler, windows, samples, seed, batch_size)
         if isinstance(classifier, torch.nn.Module) and output != "probabilities":
             network = _network_nodes(classifier, nodes, windows.space, len(x), classes)
@@ -190,7 +195,8 @@ class _Nodes:
 
     def count(self, x: NDArray[np.float32]) -> int:
         """Number of columns; checks the output of one input."""
-        columns = self._rows(torch.from_numpy(x[None]).to(self.device)).shape[1]
+        # A copy, for a classifier may change its input in place.
+        columns = self._rows(torch.from_numpy(x[None].copy()).to(self.device)).shape[1]
         if not 0 <= self.target < columns:
             raise InputError(f"target {self.target}: the classifier puts out {columns} numbers")
         return columns

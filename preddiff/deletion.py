@@ -104,7 +104,8 @@ def compare_curves(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     Parameters
     ----------
     table : DataFrame
-        Columns `map`, `item`, `deletion` and `insertion`.
+        Columns `map`, `item`, `deletion` and `insertion`, and `class` where maps of an item may
+        explain different ones: only what follows the same class is compared.
     reference : str
         Map that the others are compared with.
 
@@ -125,7 +126,8 @@ def compare_curves(table: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def _compared(table: pd.DataFrame, name: str, reference: str, measure: str) -> dict[str, float]:
-    values = table[table["map"] == name].groupby("item")[measure].mean()
+    pair = [column for column in ("item", "class") if column in table]
+    values = table[table["map"] == name].groupby(pair)[measure].mean()
     scores = {
         "items": len(values),
         "mean": float(values.mean()),
@@ -135,7 +137,7 @@ def _compared(table: pd.DataFrame, name: str, reference: str, measure: str) -> d
         "difference_high": np.nan,
         "better": np.nan,
     }
-    other = table[table["map"] == reference].groupby("item")[measure].mean()
+    other = table[table["map"] == reference].groupby(pair)[measure].mean()
     difference = (values - other).dropna()
     if name == reference or len(difference) < 2:
         return scores

@@ -26,6 +26,8 @@ def read_predictions(path: Path) -> pd.DataFrame:
         )
     except FileNotFoundError:
         raise InputError(f"{path}: no such table of predictions; run preddiff predict") from None
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path}: not a table that preddiff predict wrote ({error})") from None
 
 
 def classes_of(
@@ -60,6 +62,12 @@ def classes_of(
     column = "class" if rank is None else f"top{rank}"
     if column not in predictions:
         raise InputError(f"target '{target}': only the top {TOP} classes are known")
+    unknown = [item for item in items if item not in predictions.index]
+    if unknown:
+        raise InputError(
+            f"target '{target}': the table of predictions has no item '{unknown[0]}': run preddiff "
+            "predict on this dataset"
+        )
     found = [int(number) for number in predictions.loc[list(items), column]]
     for item, number in zip(items, found, strict=True):
         if number < 0:

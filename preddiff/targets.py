@@ -108,7 +108,10 @@ def expand(texts: Sequence[str], maps: Callable[[str], int]) -> list[Target]:
         if text.partition(":")[0] == LAYER:
             targets += _maps_of(text, maps)
         else:
-            targets.append(Target.parse(text))
+            target = Target.parse(text)
+            if target.kind == "map":
+                (target,) = _maps_of(f"{LAYER}:{target.label}", maps)
+            targets.append(target)
     return list(dict.fromkeys(targets))
 
 

@@ -27,7 +27,8 @@ def sensitivity(nodes: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, T
         Never negative.
     """
     inputs = x[None].clone().requires_grad_()
-    values = nodes(inputs)[0]
+    # A copy, for a network may change its input in place.
+    values = nodes(inputs.clone())[0]
     maps = [
         torch.autograd.grad(value, inputs, retain_graph=True)[0][0].abs().amax(0)
         for value in values

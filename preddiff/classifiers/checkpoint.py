@@ -42,15 +42,21 @@ def read_state_dict(path: Path) -> StateDict:
             f"{path}: holds more than tensors, or is damaged; it is not unpickled, since that "
             "would run its code: save the state dict alone, torch.save(network.state_dict(), path)"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, safetensors.SafetensorError) as error:
+    except Exception as error:
+        # Of a file that is no checkpoint the unpickler raises nearly anything.
         raise InputError(f"{path}: not readable as weights, or truncated ({error})") from None
     found = next((found[k] for k in _NESTED if isinstance(found, dict) and k in found), found)
-    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and isinstance(values, Tensor) and values.layout is torch.strided
+        for name, values in found.items()
+    ):
         raise InputError(f"{path}: not a state dict, which maps names to tensors")
     for name, values in found.items():
         if values.is_floating_point() and not values.isfinite().all():
             raise InputError(f"{path}: '{name}' has values that are NaN or infinite")
-    return {name.removeprefix(_PARALLEL): values for name, values in found.items()}
+    if all(name.startswith(_PARALLEL) for name in found):
+        return {name.removeprefix(_PARALLEL): values for name, values in found.items()}
+    return dict(found)
 
 
 def load_state_dict(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -62,6 +68,12 @@ def load_state_dict(network: nn.Module, weights: Mapping[str, Tensor], source: s
         If they belong to another architecture; the message names the first differences.
     """
     own = network.state_dict()
+    if all(name.startswith(_PARALLEL) for name in own) and not any(name in own for name in weights):
+        # The prefix, which reading takes off, is the network's own: it wraps another.
+        weights = {f"{_PARALLEL}{name}": values for name, values in weights.items()}
+    # Checkpoints from before torch 0.4.1, as torchvision's of DenseNets, have no such counts.
+    counts = {n: own[n] for n in own if n.endswith("num_batches_tracked") and n not in weights}
+    weights = {**weights, **counts}
     problems = [
         *(f"'{name}' is missing" for name in own if name not in weights),
         *(f"'{name}' is unknown to the network" for name in weights if name not in own),

@@ -116,7 +116,9 @@ def list_layers(network: nn.Module, x: Tensor) -> list[Layer]:
 
 def sharing_copy(network: nn.Module) -> nn.Module:
     """Copy a network's modules, but not their tensors."""
-    tensors = (*network.parameters(), *network.buffers())
+    # Among them those that hooks keep as plain attributes, such as weight_norm's `weight`.
+    others = [x for part in network.modules() for x in vars(part).values() if isinstance(x, Tensor)]
+    tensors = (*network.parameters(), *network.buffers(), *others)
     copied: nn.Module = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
     return copied
 
@@ -157,6 +159,11 @@ def _replace_operations_in_place(graph: fx.GraphModule) -> None:
             node.kwargs = {**node.kwargs, "inplace": False}
         elif node.op == "call_method" and _is_in_place(str(node.target)):
             node.target = str(node.target)[:-1]
+        elif node.op == "call_method" and node.target == "view":
+            # Maps may be laid out channels last, which only `reshape` can flatten.
+            if not any(isinstance(arg, torch.dtype) for arg in node.args):
+                node.target = "reshape"
+            continue
         else:
             continue
         changed = node.all_input_nodes[0]

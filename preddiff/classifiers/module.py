@@ -1,6 +1,7 @@
 """A network of the user's own, from a factory in a Python file."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 from torch import nn
@@ -29,6 +30,8 @@ def build(path: Path, factory: str) -> nn.Module:
     spec = importlib.util.spec_from_file_location("preddiff_user_module", path)
     assert spec is not None and spec.loader is not None
     namespace = importlib.util.module_from_spec(spec)
+    # Data classes and others look their module up.
+    sys.modules[spec.name] = namespace
     try:
         spec.loader.exec_module(namespace)
         function = getattr(namespace, factory, None)

@@ -145,6 +145,10 @@ class Network:
             classes = tuple(str(name) for name in about["classes"])
             built = _build(architecture, len(classes), folder)
             weights = folder / _WEIGHTS
+            if digest_file(weights) != about["weights"]:
+                raise InputError(
+                    f"{weights} changed since the classifier was stored: store it again"
+                )
             load_state_dict(built, read_state_dict(weights), str(weights))
             return cls(
                 prepared(built),
@@ -198,7 +202,8 @@ def check(network: Network) -> None:
     x = torch.rand((4, network.channels, *network.space), generator=generator)
     try:
         first = network.logits(x)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:
+        # AssertionError, IndexError, ...: whatever the network's own code raises.
         raise InputError(
             f"the network does not take {network.channels} x "
             f"{' x '.join(map(str, network.space))} inputs: {error}"
@@ -218,6 +223,17 @@ def check(network: Network) -> None:
             f"the network puts out {first.shape[1]} numbers, but {len(network.classes)} classes "
             "are named"
         )
+    if first.shape[1] == 1:
+        raise InputError(
+            "the network puts out a single number, whose softmax is always 1: wrap it in a module "
+            "that gives a logit for each class; of z, the logit of the second of two classes, "
+            "torch.cat([torch.zeros_like(z), z], 1)"
+        )
+    if bool((first >= 0).all()) and bool((first.sum(1) - 1).abs().max() < _TOLERANCE):
+        raise InputError(
+            "the network puts out probabilities, not logits: leave out its last softmax, or wrap "
+            "it in a module that returns their logarithms"
+        )
     if not first.isfinite().all():
         raise InputError(
             "the network's output is NaN or infinite, for random inputs between 0 and 1"
@@ -232,6 +248,16 @@ def check(network: Network) -> None:
     ):
         if float((other - first).abs().max()) > _TOLERANCE * spread:
             raise InputError(f"the network's output for an input {what}")
+
+
+@torch.inference_mode()
+def _lay_channels_together(network: nn.Module, shape: tuple[int, ...]) -> None:
+    """Lay out weights channels last, unless the network views its maps in the usual order."""
+    try:
+        network.to(memory_format=torch.channels_last)
+        network(torch.zeros(shape))
+    except RuntimeError:
+        network.to(memory_format=torch.contiguous_format)
 
 
 class NetworkNodes:
@@ -267,7 +293,7 @@ class NetworkNodes:
         module.to(self.device)
         if self.device.type == "cpu":
             # Convolutions of a CPU run faster on channels that lie together.
-            module.to(memory_format=torch.channels_last)
+            _lay_channels_together(module, (2, network.channels, *network.space))
         self.network = WithMeans(module, readout.layers)
         self._module = module
 

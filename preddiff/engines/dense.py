@@ -117,7 +117,8 @@ class Dense:
         self, x: Tensor, draws: Tensor, block: Block, item: str, progress: Progress
     ) -> tuple[Tensor, Tensor]:
         """Values of the targets: of the input (targets,), and (windows * draws, targets)."""
-        reference = self._evaluate(x[None], item)[0]
+        # A copy, for a network may change its input in place.
+        reference = self._evaluate(x[None].clone(), item)[0]
         voxels = torch.from_numpy(window_voxels(self.windows, block, len(x))).to(self.device)
         samples = draws.shape[1]
         flat = draws.reshape(-1, draws.shape[2])

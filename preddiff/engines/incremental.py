@@ -145,7 +145,8 @@ class Incremental(Dense):
     def _share_of_work(self, network: IncrementalNetwork, x: Tensor) -> float | None:
         """Share of the arithmetic of whole passes that changes take; None if results differ."""
         intact = network.intact(self._laid_out(x[None]))
-        reference = self.nodes.outputs(x[None])
+        # A copy, for a network may change its input in place.
+        reference = self.nodes.outputs(x[None].clone())
         generator = torch.Generator().manual_seed(0)
         share = 1.0
         for window in _corners_and_middle(self.windows):

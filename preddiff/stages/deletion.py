@@ -93,11 +93,11 @@ def delete_and_insert(
             for row, (name, number) in enumerate(zip(one.items, one.classes, strict=True)):
                 image = torch.from_numpy(items.read([items.number(name)])[0])
                 follow = _Follow(_classify(network, number, where), image, fill(image), k)
-                curves.add(one.name, name, follow(order_of_windows(one.relevance(row), k)))
+                curves.add(one.name, name, number, follow(order_of_windows(one.relevance(row), k)))
                 if (name, number) not in orders_done:
                     orders_done.add((name, number))
                     random = _random_curves(follow, windows, random_orders, seed_of(seed, name))
-                    curves.add(RANDOM, name, random)
+                    curves.add(RANDOM, name, number, random)
                 bar.update(1)
     table = curves.areas()
     _write(table, out)
@@ -134,11 +134,11 @@ class _Curves:
     """The curves of all maps and items, and the tables that are made of them."""
 
     def __init__(self) -> None:
-        self._found: dict[str, list[tuple[str, FloatArray]]] = {}
+        self._found: dict[str, list[tuple[str, int, FloatArray]]] = {}
 
-    def add(self, name: str, item: str, curves: FloatArray) -> None:
-        """Add the curves (2, points) of a map for an item."""
-        self._found.setdefault(name, []).append((item, curves))
+    def add(self, name: str, item: str, number: int, curves: FloatArray) -> None:
+        """Add the curves (2, points) of a map for an item and a class."""
+        self._found.setdefault(name, []).append((item, number, curves))
 
     def areas(self) -> pd.DataFrame:
         """Areas under the curves, one row per map and item."""
@@ -147,10 +147,11 @@ class _Curves:
                 {
                     "map": name,
                     "item": item,
+                    "class": number,
                     **dict(zip(MEASURES, map(area_under, curves), strict=True)),
                 }
                 for name, found in self._found.items()
-                for item, curves in found
+                for item, number, curves in found
             ]
         )
 
@@ -158,7 +159,7 @@ class _Curves:
         """Mean curves over items, one row per map and point."""
         parts = []
         for name, found in self._found.items():
-            mean = np.mean([curves for _, curves in found], axis=0)
+            mean = np.mean([curves for _, _, curves in found], axis=0)
             share = np.linspace(0, 1, mean.shape[1])
             columns = dict(zip(MEASURES, mean, strict=True))
             parts.append(pd.DataFrame({"map": name, "share": share, **columns}))

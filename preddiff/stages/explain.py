@@ -23,7 +23,7 @@ from preddiff.progress import progress
 from preddiff.readout import Readout
 from preddiff.samplers import Conditional, Grey, Marginal, Sampler
 from preddiff.stages.gaussian import load_gaussian, range_of
-from preddiff.stages.open import engine_digest, gaussian_digest
+from preddiff.stages.open import donors_digest, engine_digest, gaussian_digest, items_digest
 from preddiff.stores import PROVENANCE, ExpectationStore, array
 from preddiff.targets import Target
 from preddiff.windows import Block
@@ -112,6 +112,11 @@ def _engine(
     classifier = load_classifier(inputs.classifier)
     _require(path, "code", provenance, engine_digest(classifier))
     _require(path, "classifier", provenance, classifier.digest)
+    classes = np.asarray(array(store.group, "class_number")[:])
+    _require(path, "items", provenance, items_digest(items, store.items, classes))
+    if "training items" in provenance:
+        donors = items if inputs.donors is None else Items(inputs.donors)
+        _require(path, "training items", provenance, donors_digest(donors))
     if inputs.gaussian is not None:
         _require(path, "gaussian", provenance, gaussian_digest(inputs.gaussian))
     sampler = _sampler(provenance, inputs, items, classifier)
@@ -155,8 +160,8 @@ def _network_engine(
 def _require(path: Path, what: str, provenance: dict[str, Any], digest: str) -> None:
     if provenance[what] != digest:
         raise InputError(
-            f"{path}: the {what} is not the one that the store was opened for; "
-            "open the store anew with preddiff open"
+            f"{path}: since the store was opened, its {what} changed; open the store anew with "
+            "preddiff open"
         )
 
 

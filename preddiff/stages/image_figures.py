@@ -148,8 +148,12 @@ def _sensitivity(
     maps: Sequence[_Maps], names: Sequence[str], figure: ImageFigureSettings
 ) -> list[Row]:
     """Image, sensitivity map and relevance, a row for each image (figures 1 and 13)."""
-    gradient = next(one for one in maps if one.method == "sensitivity")
-    other = next(one for one in maps if one.method != "sensitivity")
+    gradient = next((one for one in maps if one.method == "sensitivity"), None)
+    other = next((one for one in maps if one.method != "sensitivity"), None)
+    if gradient is None or other is None:
+        raise InputError(
+            "a sensitivity figure needs two stores: of sensitivity maps, and of relevance"
+        )
     chosen = figure.targets or [other.targets[0]]
     return [
         Row(

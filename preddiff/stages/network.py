@@ -196,7 +196,8 @@ def _numbers(network: nn.Module, channels: int, space: tuple[int, ...]) -> tuple
     with torch.inference_mode():
         try:
             found = network(torch.zeros((2, channels, *space)))
-        except (RuntimeError, ValueError, TypeError) as error:
+        except Exception as error:
+            # AssertionError, IndexError, ...: whatever the network's own code raises.
             size = " x ".join(map(str, (channels, *space)))
             raise InputError(f"the network does not take {size} inputs: {error}") from error
     count = found.shape[1] if isinstance(found, torch.Tensor) and found.ndim == 2 else 1

@@ -23,6 +23,7 @@ from preddiff.stores import (
     ExpectationStore,
     axes,
     create,
+    describe,
     expectation_variables,
     open_store,
     provenance_of,
@@ -73,12 +74,7 @@ def open_expectations(
         "stride": settings.stride,
         "targets": [str(target) for target in targets],
         "block": block,
-        "items": digest_json(
-            [
-                (name, items.digests[items.number(name)], [int(c) for c in row])
-                for name, row in zip(names, classes, strict=True)
-            ]
-        ),
+        "items": items_digest(items, names, classes),
         "classifier": classifier.digest,
         "code": engine_digest(classifier),
         **_estimator(settings, classifier, seed),
@@ -90,6 +86,8 @@ def open_expectations(
     if out.exists():
         changed = _changed(out, wanted)
         if not changed:
+            # They may lie elsewhere now.
+            describe(out, {"inputs": inputs.relative_to(out)})
             return []
         remove_folder(out)
     with replace_folder(out) as folder:
@@ -107,6 +105,21 @@ def open_expectations(
             },
         )
     return changed
+
+
+def items_digest(items: Items, names: list[str], classes: NDArray[np.int64]) -> str:
+    """Digest of the items that are explained and of their targets' classes."""
+    return digest_json(
+        [
+            (name, items.digests[items.number(name)], [int(c) for c in row])
+            for name, row in zip(names, classes, strict=True)
+        ]
+    )
+
+
+def donors_digest(donors: Items) -> str:
+    """Digest of the items that marginal and grey samplers learn from."""
+    return digest_json([donors.digests[n] for n in np.flatnonzero(donors.training)])
 
 
 def kind_of(classifier: Classifier) -> str:
@@ -192,6 +205,10 @@ def target_classes(
         return np.tile(numbers, (len(items), 1))
     table = None if predictions is None else read_predictions(predictions)
     columns = [classes_of(target, items, classifier.class_number, table) for target in targets]
+    if max((number for column in columns for number in column), default=-1) >= len(
+        classifier.classes
+    ):
+        raise InputError(f"{predictions}: its classes are not this network's; run preddiff predict")
     return np.array(columns, dtype=np.int64).T.reshape(len(items), len(targets))
 
 
@@ -247,11 +264,7 @@ def _sampler(
             "gaussian": gaussian_digest(_required(inputs.gaussian)),
         }
     donors = items if inputs.donors is None else Items(inputs.donors)
-    training = np.flatnonzero(donors.training)
-    found: dict[str, Any] = {
-        "sampler": sampler.kind,
-        "training items": digest_json([donors.digests[n] for n in training]),
-    }
+    found: dict[str, Any] = {"sampler": sampler.kind, "training items": donors_digest(donors)}
     return found | ({"value": sampler.value} if sampler.kind == "grey" else {})
 
 

@@ -70,7 +70,11 @@ def _true_classes(items: Items, network: Network) -> list[int]:
                 f"{len(network.classes)}, so its folders or table do not tell the network's "
                 "numbers: name a table of all classes as the dataset's `classes`"
             )
-        return [int(number) for number in items.class_numbers]
+        numbers = list(range(len(items.classes)))
+        if set(items.classes) == set(network.classes) and len(set(items.classes)) == len(numbers):
+            # The same names, perhaps in another order: folders are numbered by the alphabet.
+            numbers = [network.classes.index(name) for name in items.classes]
+        return [numbers[number] if number >= 0 else -1 for number in items.class_numbers]
     return [
         _of_label(label, int(number), network)
         for label, number in zip(items.groups, items.class_numbers, strict=True)

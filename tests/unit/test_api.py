@@ -36,6 +36,7 @@ def test_wrong_settings(change: dict, message: str) -> None:
         (lambda batch: batch.mean((1, 2, 3)), "one row of numbers"),
         (lambda batch: means(batch) * np.nan, "not finite"),
         (torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 2)), "call its eval"),
+        (lambda batch: means(batch)[:, 1:], "puts out 1 numbers"),
     ],
 )
 def test_wrong_classifiers(classifier, message: str) -> None:
@@ -83,3 +84,37 @@ def test_a_module_is_explained_as_a_function_of_arrays_is(output: str) -> None:
     np.testing.assert_allclose(by_module.stderr, by_function.stderr, atol=1e-3 * scale)
     for name, values in module.state_dict().items():
         assert values.equal(before[name])
+
+
+class Untidy(torch.nn.Module):
+    """Changes its input in place, and flattens by a view, as many networks do."""
+
+    def __init__(self, tidy: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.tidy = tidy
+        self.conv = torch.nn.utils.weight_norm(torch.nn.Conv2d(2, 4, 3))
+        self.head = torch.nn.Linear(4 * 18 * 20, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.tidy:
+            return self.head(torch.flatten(torch.relu(self.conv((x - 0.3) * 5)), 1))
+        x -= 0.3
+        x *= 5
+        x = torch.relu(self.conv(x))
+        return self.head(x.view(x.size(0), -1))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_untidy_networks_are_explained_as_tidy_ones_are() -> None:
+    items = smooth(np.random.default_rng(0), (20, 2, 20, 22))
+    x = items[0].astype(np.float32)
+    before = x.copy()
+    sampler = preddiff.Conditional(fitted(items, 4))
+    settings = {**SETTINGS, "stride": 2, "samples": 3}
+    tidy, untidy = (
+        preddiff.explain(x, Untidy(tidy).eval(), sampler, **settings) for tidy in (True, False)
+    )
+    scale = np.abs(tidy.relevance).max()
+    np.testing.assert_allclose(untidy.relevance, tidy.relevance, atol=1e-4 * scale)
+    np.testing.assert_array_equal(x, before)

@@ -104,3 +104,15 @@ def test_comparison_is_a_paired_t_test() -> None:
         assert (row["difference_low"], row["difference_high"]) == pytest.approx(tuple(interval))
         assert row["better"] == np.mean(sign * (ours[measure] - other[measure]) > 0)
     assert np.isnan(found.loc[("random", "deletion")]["difference"])
+
+
+def test_maps_are_compared_with_random_orders_of_the_same_class() -> None:
+    rows = [
+        {"map": name, "item": item, "class": number, "deletion": area, "insertion": area}
+        for item in "abc"
+        for number, area in ((0, 0.2), (1, 0.8))
+        for name in (f"map {number}", "random")
+    ]
+    found = compare_curves(pd.DataFrame(rows), "random").set_index(["map", "measure"])
+    for name in ("map 0", "map 1"):
+        assert found.loc[(name, "deletion"), "difference"] == pytest.approx(0)

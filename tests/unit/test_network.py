@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from preddiff.classifiers import checkpoint, module, torchvision
+from preddiff.classifiers import checkpoint, digits, module, torchvision
 from preddiff.classifiers.layers import WithMeans, count_maps, list_layers
 from preddiff.classifiers.network import Network, NetworkNodes, check, prepared
 from preddiff.classifiers.precision import arithmetic
@@ -154,6 +154,56 @@ def test_classes_and_inputs_must_fit() -> None:
         check(stored(Faulty(""), space=(9, 9)))
 
 
+class Ending(nn.Module):
+    """Puts out one number, or probabilities, or fails in its own way."""
+
+    def __init__(self, end: str) -> None:
+        super().__init__()
+        self.end = end
+        self.linear = nn.Linear(64, 1 if end == "one" else 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.end != "assertion", "a square input, please"
+        found = self.linear(x.flatten(1))
+        return found.softmax(1) if self.end == "softmax" else found
+
+
+@pytest.mark.parametrize(
+    ("end", "classes", "message"),
+    [
+        ("one", 1, "a single number, whose softmax is always 1"),
+        ("softmax", 3, "puts out probabilities, not logits"),
+        ("assertion", 3, "does not take 1 x 8 x 8 inputs: a square input, please"),
+    ],
+)
+def test_outputs_that_are_no_logits_are_refused(end: str, classes: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check(stored(Ending(end), classes=classes))
+
+
+def test_weights_that_changed_since_they_were_stored_are_refused(tmp_path: Path) -> None:
+    stored(digits.build(4), classes=10).save(tmp_path)
+    checkpoint.write_state_dict(digits.build(4), tmp_path / "weights.safetensors")
+    with pytest.raises(InputError, match="changed since the classifier was stored"):
+        Network.load(tmp_path)
+
+
+class Wrapper(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = branches()
+
+
+def test_a_prefix_of_ones_own_and_missing_counts_are_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    state = Wrapper().state_dict()
+    torch.save({n: v for n, v in state.items() if not n.endswith("num_batches_tracked")}, path)
+    other = Wrapper()
+    nn.init.zeros_(other.module.head.bias)
+    checkpoint.load_state_dict(other, checkpoint.read_state_dict(path), str(path))
+    assert torch.equal(other.module.head.bias, state["module.head.bias"])
+
+
 def test_class_numbers() -> None:
     network = Network(nn.Identity(), {}, ("crane", "tench", "crane"), 9, (1, 1), GREY)
     assert network.class_number("tench") == 1
@@ -190,6 +240,7 @@ class Payload:
         ("code", "not unpickled"),
         ("nan", "'head.bias' has values that are NaN"),
         ("list", "not a state dict"),
+        ("text", "not readable as weights"),
     ],
 )
 def test_bad_checkpoints_are_refused_by_name(tmp_path: Path, fault: str, message: str) -> None:
@@ -202,6 +253,8 @@ def test_bad_checkpoints_are_refused_by_name(tmp_path: Path, fault: str, message
         torch.save(content, path)
     if fault == "truncated":
         path.write_bytes(path.read_bytes()[:500])
+    if fault == "text":
+        path.write_text("hello world")
     with pytest.raises(InputError, match=message) as caught:
         checkpoint.read_state_dict(path)
     assert "bad.pth" in str(caught.value)
