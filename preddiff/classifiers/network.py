@@ -250,7 +250,8 @@ def check(network: Network) -> None:
             raise InputError(f"the network's output for an input {what}")
 
 
-@torch.inference_mode()
+# Not in inference mode, whose tensors could not be derived afterwards.
+@torch.no_grad()
 def _lay_channels_together(network: nn.Module, shape: tuple[int, ...]) -> None:
     """Lay out weights channels last, unless the network views its maps in the usual order."""
     try:

@@ -154,6 +154,21 @@ def test_a_network_that_changed_is_refused(study, tmp_path: Path) -> None:
     assert done.returncode == 2 and "changed since the classifier was stored" in done.stderr
 
 
+def test_images_that_changed_are_refused(study, tmp_path: Path) -> None:
+    shutil.copytree(study[0], tmp_path / "copy")
+    folder, made = tmp_path / "copy/photographs", tmp_path / "copy/results/small"
+    shutil.rmtree(made / "expectations/grey.zarr/mean/c")
+    shutil.copy(folder / "image-1.png", folder / "image-0.png")
+    done = preddiff(
+        "prepare-images", "--images", folder / "sheet.tsv", "--classes", folder / "classes.txt",
+        "--resize", 20, "--crop", 20, "--report", tmp_path / "report.tsv",
+        "--out", made / "data/photographs-20-20.zarr",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = preddiff("explain", made / "expectations/grey.zarr")
+    assert done.returncode == 2 and "its items changed" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [

@@ -169,7 +169,7 @@ def test_a_store_made_by_another_classifier_is_refused(study, tmp_path: Path) ->
     shutil.rmtree(store / "mean" / "c" / "2")
     done = preddiff("explain", store)
     assert done.returncode == 2
-    assert "the classifier is not the one" in done.stderr and "preddiff open" in done.stderr
+    assert "its classifier changed" in done.stderr and "preddiff open" in done.stderr
 
 
 def test_open_keeps_a_store_of_the_same_settings_and_starts_others_anew(
