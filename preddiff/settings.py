@@ -467,6 +467,18 @@ class MapSettings(Settings):
     )
     colormap: str = Field("RdBu_r", description="Matplotlib colour map; red for, blue against")
 
+    @field_validator("colormap")
+    @classmethod
+    def _known_colormap(cls, name: str) -> str:
+        # Imported where needed, for it takes long.
+        from matplotlib import colormaps
+
+        if name not in colormaps:
+            near = difflib.get_close_matches(name, list(colormaps), n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise ValueError(f"Matplotlib has no colour map '{name}'{hint}")
+        return name
+
 
 class FigureSettings(MapSettings):
     """What a figure of volumes shows, and how (`preddiff figure`)."""

@@ -75,8 +75,9 @@ def delete_and_insert(
     Raises
     ------
     InputError
-        If no explanation has a class.
+        If no explanation has a class, or two maps would have the same name.
     """
+    _require_names(stores)
     use_cores(threads)
     items, network = Items(data), Network.load(classifier_folder)
     where = device_of(device)
@@ -103,6 +104,15 @@ def delete_and_insert(
     _write(table, out)
     _write(compare_curves(table, RANDOM), out.with_name(f"{out.stem}-summary.tsv"))
     _write(curves.means(), out.with_name(f"{out.stem}-curves.tsv"))
+
+
+def _require_names(stores: Sequence[Path]) -> None:
+    names = [RANDOM, *(path.stem for path in stores)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(
+            f"two maps would be called '{twice}' in the tables: give stores of other names"
+        )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The command line's ends: pipes that close early, and output that cannot be written."""
+"""The command line's ends: pipes that close early, output that cannot be written, bad options."""
 
 import subprocess
 from pathlib import Path
@@ -25,3 +25,23 @@ def test_output_that_cannot_be_written_is_named() -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith("preddiff: error: standard output: No space left on device")
+
+
+def test_colour_maps_must_exist() -> None:
+    done = subprocess.run(
+        ["preddiff", "image-figure", "a.zarr", "--kind", "maps", "--colormap", "RdBo_r",
+         "--out", "figure.png"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "no colour map 'RdBo_r'; did you mean 'RdBu_r'?" in done.stderr
+
+
+def test_maps_of_one_name_are_refused() -> None:
+    done = subprocess.run(
+        ["preddiff", "deletion", "a/map.zarr", "b/map.zarr", "--data", "data.zarr",
+         "--classifier", "network", "--k", "4", "--out", "table.tsv"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "two maps would be called 'map'" in done.stderr

@@ -387,3 +387,22 @@ def test_reduced_precision_is_near_and_keeps_the_head() -> None:
         arithmetic(torch.device("cpu"), "tf32"),
     ):
         pass
+
+
+DATA_CLASS = """
+from __future__ import annotations
+from dataclasses import dataclass
+import torch
+
+@dataclass
+class Shape:
+    classes: int = 3
+
+def network():
+    return torch.nn.Linear(4, Shape().classes)
+"""
+
+
+def test_files_of_networks_may_hold_data_classes(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(DATA_CLASS)
+    assert module.build(tmp_path / "net.py", "network").out_features == 3
