@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from math import prod
 
 import numpy as np
@@ -200,30 +201,38 @@ class Changed:
         """
         if boxes.same_as(self.boxes):
             return self.values
-        return self._filled(self._unchanged(boxes, padding), boxes)
+        rows = self.intact.rows(padding)
+        if _by_one_kernel(rows.device):
+            return self._gathered_and_pasted(rows, boxes)
+        units = np.repeat(boxes.units(self.intact.space), self.draws, axis=0).reshape(-1)
+        return self._filled(rows.index_select(0, torch.from_numpy(units).to(rows.device)), boxes)
 
     def whole(self) -> Tensor:
         """Activations of the whole maps, shape `shape`."""
-        rows = self.intact.maps[0].flatten(1).T.repeat(len(self.values), 1)
-        zeros = np.zeros_like(self.boxes.starts)
-        return self._filled(rows, Boxes(zeros, self.intact.space))
+        everywhere = Boxes(np.zeros_like(self.boxes.starts), self.intact.space)
+        rows = self.intact.rows(0.0)
+        if _by_one_kernel(rows.device):
+            return self._gathered_and_pasted(rows, everywhere)
+        return self._filled(rows[:-1].repeat(len(self.values), 1), everywhere)
 
     def mean_changes(self) -> Tensor:
         """Change of every map's mean over its units, float64 (windows * draws, channels)."""
-        before = self._unchanged(self.boxes, 0.0).reshape(len(self.values), -1, self.channels)
+        units = torch.from_numpy(self.boxes.units(self.intact.space)).to(self.values.device)
+        before = self.intact.rows(0.0)[units].sum(1, dtype=torch.float64)
         after = self.values.flatten(2).sum(2, dtype=torch.float64)
-        return (after - before.sum(1, dtype=torch.float64)) / prod(self.intact.space)
+        return (after - before.repeat_interleave(self.draws, 0)) / prod(self.intact.space)
 
     @property
     def channels(self) -> int:
         """Number of maps."""
         return self.values.shape[1]
 
-    def _unchanged(self, boxes: Boxes, padding: float) -> Tensor:
-        """Rows of channels of the intact maps, for every unit of the boxes of every variant."""
-        units = np.repeat(boxes.units(self.intact.space), self.draws, axis=0).reshape(-1)
-        rows = self.intact.rows(padding)
-        return rows.index_select(0, torch.from_numpy(units).to(rows.device))
+    def _gathered_and_pasted(self, rows: Tensor, boxes: Boxes) -> Tensor:
+        from preddiff.engines.paste import gather_and_paste
+
+        return gather_and_paste(
+            rows, self.intact.space, self.values, self.boxes.starts, boxes.starts, boxes.size
+        )
 
     def _filled(self, rows: Tensor, boxes: Boxes) -> Tensor:
         """Put the changed units into rows for every unit of some boxes."""
@@ -235,6 +244,16 @@ class Changed:
             changed = changed.index_select(0, torch.from_numpy(sources).to(rows.device))
         rows.index_copy_(0, torch.from_numpy(places).to(rows.device), changed)
         return rows.reshape(len(self.values), *boxes.size, self.channels).movedim(-1, 1)
+
+
+def _by_one_kernel(device: torch.device) -> bool:
+    """Whether regions are read by the Triton kernel: on GPUs, where one launch does it all."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return False
+    # Imported where it is of use: it comes with torch's builds for GPUs only.
+    from preddiff.engines.paste import usable
+
+    return usable(device)
 
 
 def _for_draws(places: IntArray, size: int, draws: int) -> IntArray:

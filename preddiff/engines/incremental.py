@@ -22,8 +22,9 @@ from preddiff.errors import InputError
 from preddiff.samplers import window_voxels
 from preddiff.windows import Block, IntArray, Windows
 
-# Windows whose starts agree modulo this share their boxes' sizes in most layers.
-_ALIGNMENT = 8
+# Windows whose starts agree modulo the strides of a network have boxes of like sizes. Boxes of
+# others grow by a unit at most, which costs less than batches that are not full.
+_ALIGNMENTS = (8, 4, 2, 1)
 # Dense passes are cheaper where less than this share of the arithmetic can be saved.
 _WORTHWHILE = 0.75
 # Two ways of summing the same numbers may differ by this share of what a window changes, and by
@@ -46,7 +47,7 @@ class Incremental(Dense):
         See `Dense`.
     """
 
-    usual_batch_size: Mapping[str, int] = {"cpu": 256, "cuda": 2048}
+    usual_batch_size: Mapping[str, int] = {"cpu": 256, "cuda": 4096}
 
     nodes: NetworkNodes
 
@@ -66,7 +67,7 @@ class Incremental(Dense):
         starts = self.windows.first_voxels(block)
         count = len(self.nodes.readout.targets)
         values = torch.empty((*draws.shape[:2], count), dtype=torch.float64, device=x.device)
-        batches = _Batches(starts, draws.shape[1])
+        batches = _Batches(starts, draws.shape[1], self.batch_size)
         while (batch := batches.next(self.batch_size)) is not None:
             members = torch.from_numpy(batch.windows).to(x.device)
             found = self._attempt(
@@ -207,14 +208,13 @@ class _Batch:
 
 
 class _Batches:
-    """Windows in batches of like boxes: those whose starts agree modulo the network's strides."""
+    """Windows in batches of like boxes: as like as they can be while batches are full."""
 
-    def __init__(self, starts: IntArray, draws: int) -> None:
-        _, group = np.unique(starts % _ALIGNMENT, axis=0, return_inverse=True)
-        order = np.argsort(group.reshape(-1), kind="stable")
-        ends = np.cumsum(np.bincount(group.reshape(-1)))
-        groups = np.split(order, ends[:-1])
-        self._waiting = [_Batch(windows, slice(0, draws)) for windows in reversed(groups)]
+    def __init__(self, starts: IntArray, draws: int, size: int) -> None:
+        groups = (_aligned(starts, modulus) for modulus in _ALIGNMENTS)
+        full = (g for g in groups if len(starts) * draws >= len(g) * size)
+        chosen = next(full, [np.arange(len(starts))])
+        self._waiting = [_Batch(windows, slice(0, draws)) for windows in reversed(chosen)]
 
     def next(self, size: int) -> _Batch | None:
         """Next batch, of at most `size` passes; None at the end."""
@@ -228,3 +228,11 @@ class _Batches:
     def put_back(self, batch: _Batch) -> None:
         """Take a batch again, for a smaller size."""
         self._waiting.append(batch)
+
+
+def _aligned(starts: IntArray, modulus: int) -> list[IntArray]:
+    """Numbers of the windows, in groups whose starts agree modulo a number."""
+    _, group = np.unique(starts % modulus, axis=0, return_inverse=True)
+    order = np.argsort(group.reshape(-1), kind="stable")
+    ends = np.cumsum(np.bincount(group.reshape(-1)))
+    return np.split(order, ends[:-1])

@@ -4,7 +4,8 @@
 
 Prints a table and draws it. Each setting is varied by itself around k = 10, stride 1, S = 10 and
 224 x 224 pixels; seconds of an image are extrapolated from a few whole rows of its windows. Beside
-it the milliseconds of a pass.
+them the milliseconds of a pass, its arithmetic and the speed of that. Where arithmetic is done at
+like speed, cost is in proportion to what changes.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import torch
 from dense import smooth_images
 from incremental import rows_of, seconds_per_pass
 from matplotlib import pyplot
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from preddiff.classifiers import torchvision
@@ -46,8 +48,10 @@ class Setting:
     side: int = 224
 
 
-def seconds_of_image(name: str, setting: Setting, device: torch.device) -> tuple[float, float]:
-    """Seconds for all windows of an image, and milliseconds of a pass."""
+def seconds_of_image(
+    name: str, setting: Setting, device: torch.device
+) -> tuple[float, float, float]:
+    """Seconds for all windows of an image, of a pass, and its multiplications and additions."""
     module = prepared(torchvision.build(name, 1000))
     space = (setting.side, setting.side)
     standardisation = Standardisation((0.5,) * 3, (0.25,) * 3)
@@ -67,7 +71,9 @@ def seconds_of_image(name: str, setting: Setting, device: torch.device) -> tuple
     rows = rows_of(windows, 3, windows.shape[1])
     each = seconds_per_pass(engine, images[:1], rows, setting.samples)
     passes = windows.shape[0] * windows.shape[1] * setting.samples
-    return each * passes, each * 1e3
+    with FlopCounterMode(display=False) as counter:
+        engine.expectations(images[:1], ["item"], rows[1])
+    return each * passes, each, counter.get_total_flops() / (rows[1].size * setting.samples)
 
 
 def main() -> None:
@@ -80,14 +86,18 @@ def main() -> None:
     device = device_of(arguments.device)
     use_cores(arguments.threads)
     figure, axes = pyplot.subplots(1, len(VARIED), figsize=(12, 3), layout="constrained")
-    print(f"{arguments.network} on {device}: seconds of an image, ms per forward pass")
+    print(f"{arguments.network} on {device}: an image, a forward pass, its arithmetic, their ratio")
     for axis, (key, values) in zip(axes, VARIED.items(), strict=True):
         found = []
         for value in values:
-            seconds, each = seconds_of_image(
+            seconds, each, flops = seconds_of_image(
                 arguments.network, replace(Setting(), **{key: value}), device
             )
-            print(f"{key:8} {value:4}: {seconds:8.1f} s, {each:6.2f} ms", flush=True)
+            print(
+                f"{key:8} {value:4}: {seconds:8.1f} s, {each * 1e3:6.2f} ms, "
+                f"{flops / 1e9:6.3f} GFLOP, {flops / each / 1e9:5.0f} GFLOP/s",
+                flush=True,
+            )
             found.append(seconds)
         axis.loglog(values, found, "o-")
         axis.set_xlabel(key)

@@ -1,13 +1,15 @@
 """The incremental engine against the dense one and against Captum, on the same device.
 
-    python tests/benchmarks/incremental.py [--networks alexnet ...] [--device cpu] [--rows 6]
+    python tests/benchmarks/incremental.py [--networks alexnet ...] [--device cpu] [--peak 790]
 
 For each network, milliseconds per forward pass with k = 10, l = 14, S = 10, drawing and bookkeeping
 included: whole passes (the dense engine), recomputing changes (the incremental engine) in float32
 and bfloat16, and Captum's `Occlusion`, which fills the same windows with one constant. Whole rows
 of windows are evaluated, spread over the image from border to border; their ratio is that of an
-image, whose seconds stand in brackets. Weights are random: speed does not depend on them. Captum is
-installed by `pip install --no-deps captum`, since it asks for an old NumPy.
+image, whose seconds stand in brackets. With `--peak`, the device's TFLOP/s, a second line tells
+which share of the time taken the arithmetic alone would need at that speed. Weights are random:
+speed does not depend on them. Captum is installed by `pip install --no-deps captum`, since it asks
+for an old NumPy.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import numpy as np
 import torch
 from captum.attr import Occlusion
 from dense import TARGETS, K, L, S, make, smooth_images, wait
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from preddiff.classifiers.network import Network, NetworkNodes
@@ -29,7 +32,7 @@ from preddiff.engines.dense import Dense
 from preddiff.engines.incremental import Incremental
 from preddiff.gaussian import PatchGaussian
 from preddiff.readout import Readout
-from preddiff.samplers import Conditional
+from preddiff.samplers import Conditional, generator
 from preddiff.targets import Target
 from preddiff.windows import Block, Windows
 
@@ -67,12 +70,22 @@ def rows_of(windows: Windows, rows: int, columns: int) -> list[Block]:
 
 
 def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Block], samples: int = S) -> float:
-    # Once before, for what is prepared for all items.
+    # Once before, for what is prepared for all items: the engine, and conditioning per position.
     one.expectations(x, ["item"], blocks[0])
+    for block in blocks:
+        source = generator(one.seed, "item", block, one.device)
+        item = torch.from_numpy(x[0]).to(one.device)
+        one.sampler.draw(item, "item", one.windows, block, 1, source)
     start = time.perf_counter()
     for block in blocks:
         one.expectations(x, ["item"], block)
     return (time.perf_counter() - start) / (sum(block.size for block in blocks) * samples)
+
+
+def flops_per_pass(one: Dense, x: np.ndarray, block: Block) -> float:
+    with FlopCounterMode(display=False) as counter:
+        one.expectations(x, ["item"], block)
+    return counter.get_total_flops() / (block.size * one.samples)
 
 
 def occlusion(network: Network, device: torch.device, x: np.ndarray) -> float:
@@ -95,6 +108,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--rows", type=int, default=6, help="rows of windows to evaluate")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--peak", type=float, help="TFLOP/s of the device, as 790 of an H200")
     arguments = parser.parse_args()
     device = device_of(arguments.device)
     use_cores(arguments.threads)
@@ -110,13 +124,13 @@ def main() -> None:
         passes = windows.shape[0] * windows.shape[1] * S
         full = rows_of(windows, arguments.rows, windows.shape[1])
         few = full if device.type == "cuda" else rows_of(windows, 2, 32)
-        dense = seconds_per_pass(engine(Dense, network, sampler, device), x, few)
+        engines = [engine(Dense, network, sampler, device)]
+        engines += [engine(Incremental, network, sampler, device, p) for p in PRECISIONS]
+        dense, *ours = (
+            seconds_per_pass(one, x, few if one is engines[0] else full) for one in engines
+        )
         columns = [
-            f"{each * 1e3:6.2f} ({each * passes:4.0f} s) {dense / each:6.2f}"
-            for each in (
-                seconds_per_pass(engine(Incremental, network, sampler, device, p), x, full)
-                for p in PRECISIONS
-            )
+            f"{each * 1e3:6.2f} ({each * passes:4.0f} s) {dense / each:6.2f}" for each in ours
         ]
         captum = occlusion(network, device, x)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -125,6 +139,14 @@ def main() -> None:
             f"{peak:5.2f} GB",
             flush=True,
         )
+        if arguments.peak:
+            floors = [
+                flops_per_pass(one, x, few[0]) / (arguments.peak * 1e12) / each
+                for one, each in zip(engines, (dense, *ours), strict=True)
+            ]
+            shares = [f"{floor:.1%}" for floor in floors]
+            print(f"{'of the floor':23} {shares[0]:>8} {shares[1]:>22} {shares[2]:>22}", flush=True)
+        del engines
         gc.collect()
 
 

@@ -1,5 +1,8 @@
 """Boxes against brute force: whole maps, convolved and cut by hand."""
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
+from preddiff.engines import boxes
 from preddiff.engines.boxes import Boxes, Changed, Field, Intact
 
 
@@ -76,9 +80,25 @@ def test_boxes_hold_all_units_that_read_a_window_and_no_more(data, dimensions: i
         assert boxes.size == tuple(tight)
 
 
+@pytest.fixture(scope="module", params=["torch", "Triton"])
+def way_of_reading(request):
+    """How regions are read: by torch, or by the kernel for GPUs, which Triton then interprets."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "Triton":
+            pytest.importorskip("triton")
+            patch.setenv("TRITON_INTERPRET", "1")
+            patch.delitem(sys.modules, "preddiff.engines.paste", raising=False)
+            usable = importlib.import_module("preddiff.engines.paste").usable
+            patch.setattr(boxes, "_by_one_kernel", usable)
+        yield request.param
+    sys.modules.pop("preddiff.engines.paste", None)
+
+
 @settings(deadline=None)
 @given(st.data(), st.sampled_from([2, 3]), st.integers(1, 3), st.sampled_from([0.0, -np.inf, 2.5]))
-def test_reading_is_cutting_out_of_padded_maps(data, dimensions, draws, padding) -> None:
+def test_reading_is_cutting_out_of_padded_maps(
+    way_of_reading, data, dimensions, draws, padding
+) -> None:
     field, space, out = data.draw(fields(dimensions))
     size = tuple(data.draw(st.integers(1, min(4, n))) for n in space)
     starts = data.draw(starts_in(space, size))
@@ -91,6 +111,7 @@ def test_reading_is_cutting_out_of_padded_maps(data, dimensions, draws, padding)
     for row, value in enumerate(values):
         inside = tuple(slice(a, a + n) for a, n in zip(starts[row // draws], size, strict=True))
         whole[(row, slice(None), *inside)] = value
+    assert boxes._by_one_kernel(maps.device) == (way_of_reading == "Triton")
     assert x.whole().equal(whole)
 
     read = x.boxes.through(field, out).read_by(field)
@@ -134,3 +155,17 @@ def test_share_is_that_of_the_map(share: float) -> None:
     )
     assert x.share == share
     assert x.shape == (1, 2, 8, 8)
+
+
+def test_where_triton_fails_torch_gathers(monkeypatch, capsys) -> None:
+    pytest.importorskip("triton")
+    paste = importlib.import_module("preddiff.engines.paste")
+    monkeypatch.setattr(paste, "gather_and_paste", _without_a_compiler)
+    paste.usable.cache_clear()
+    assert not paste.usable(torch.device("cpu"))
+    paste.usable.cache_clear()
+    assert "Failed to find C compiler" in capsys.readouterr().err
+
+
+def _without_a_compiler(*_):
+    raise RuntimeError("Failed to find C compiler. Please specify via CC")
