@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all."""
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
     Path
         The temporary folder's path; the folder exists and is empty.
     """
+    remove_leftovers(path)
     temporary = _beside(path)
     temporary.mkdir(parents=True)
     try:
@@ -51,6 +53,19 @@ def remove_folder(path: Path) -> None:
         doomed = _beside(path)
         path.rename(doomed)
         shutil.rmtree(doomed)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete temporary files and folders that killed processes left beside `path`."""
+    temporary = re.compile(rf"\.[0-9a-f]{{8}}\.{re.escape(path.name)}")
+    if not path.parent.is_dir():
+        return
+    for found in list(path.parent.iterdir()):
+        if temporary.fullmatch(found.name):
+            if found.is_dir():
+                shutil.rmtree(found, ignore_errors=True)
+            else:
+                found.unlink(missing_ok=True)
 
 
 def _beside(path: Path) -> Path:

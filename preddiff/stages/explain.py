@@ -1,6 +1,6 @@
 """Stage explain: fill the missing blocks of an expectation store for a range of its items."""
 
-import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,20 @@ from preddiff.engines import Engine, linear
 from preddiff.engines.dense import Dense
 from preddiff.engines.incremental import Incremental
 from preddiff.errors import InputError
-from preddiff.files import write_atomically
+from preddiff.expectations import ExpectationStore
+from preddiff.files import remove_leftovers, write_atomically
 from preddiff.gaussian import LocatedPatchGaussian
 from preddiff.inputs import Inputs
 from preddiff.items import Items
+from preddiff.locks import Claim, claim
+from preddiff.markers import Marker
 from preddiff.progress import progress
+from preddiff.provenance import digest_json
 from preddiff.readout import Readout
 from preddiff.samplers import Conditional, Grey, Marginal, Sampler
 from preddiff.stages.gaussian import load_gaussian, range_of
-from preddiff.stages.open import donors_digest, engine_digest, gaussian_digest, items_digest
-from preddiff.stores import PROVENANCE, ExpectationStore, array
+from preddiff.stages.open import donors_digest, engine_digest, gaussian_digest, item_digests
+from preddiff.stores import PROVENANCE, array
 from preddiff.targets import Target
 from preddiff.windows import Block
 
@@ -43,6 +47,9 @@ def explain(
 ) -> None:
     """Compute what is missing of some items, and store it block by block.
 
+    Blocks that are damaged are computed again. While another process explains any of these items,
+    this one waits.
+
     Parameters
     ----------
     path : Path
@@ -59,26 +66,57 @@ def explain(
     Raises
     ------
     InputError
-        If the classifier, the Gaussian or the items changed since the store was opened.
+        If the classifier, the Gaussian or the items changed since the store was opened, or the
+        store is deleted or started anew meanwhile.
     """
     use_cores(threads)
-    store = ExpectationStore(path, "r+")
-    about = store.about
-    numbers = list(range(len(store.items)))[first:last]
+    with claim(path, first, last) as mine:
+        store = ExpectationStore(path, "r+")
+        numbers = list(range(len(store.items)))[first:last]
+        with mine.writing():
+            store.remove_leftovers(numbers)
+        missing = _missing(store, numbers, mine)
+        if any(missing.values()):
+            inputs = Inputs.of(path, store.about)
+            items = Items(inputs.data)
+            engine = _engine(path, inputs, items, store, batch_size)
+            _fill(store, items, engine, missing, mine)
+        if marker is not None:
+            with mine.writing():
+                _mark(marker, store, slice(first, last))
+
+
+def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[int, list[Block]]:
+    """Blocks that are to be computed, of each item."""
     missing = {number: store.missing(number) for number in numbers}
-    if any(missing.values()):
-        inputs = Inputs.of(path, about)
-        items = Items(inputs.data)
-        engine = _engine(path, inputs, items, store, batch_size)
-        _fill(store, items, engine, missing)
-    if marker is not None:
-        with write_atomically(marker) as temporary:
-            found = {"items": [store.items[n] for n in numbers], PROVENANCE: about[PROVENANCE]}
-            temporary.write_text(json.dumps(found, indent=2) + "\n")
+    for number, blocks in missing.items():
+        damaged = store.damaged(number) if blocks else []
+        if damaged:
+            print(
+                f"item '{store.items[number]}': {len(damaged)} blocks are damaged and are computed "
+                "again",
+                file=sys.stderr,
+            )
+            with mine.writing():
+                store.forget(number, damaged)
+            missing[number] = store.missing(number)
+    return missing
+
+
+def _mark(marker: Path, store: ExpectationStore, shard: slice) -> None:
+    """Write the marker of a shard that is complete."""
+    remove_leftovers(marker)
+    found = Marker(shard.start, shard.stop, tuple(store.items[shard]))
+    with write_atomically(marker) as temporary:
+        temporary.write_text(found.to_json({PROVENANCE: store.about[PROVENANCE]}))
 
 
 def _fill(
-    store: ExpectationStore, items: Items, engine: Engine, missing: dict[int, list[Block]]
+    store: ExpectationStore,
+    items: Items,
+    engine: Engine,
+    missing: dict[int, list[Block]],
+    mine: Claim,
 ) -> None:
     unfinished = [n for n, blocks in missing.items() if blocks]
     left = sum(block.size for blocks in missing.values() for block in blocks)
@@ -92,7 +130,8 @@ def _fill(
                     names = [store.items[n] for n in batch]
                     inputs = np.stack([x[n] for n in batch])
                     found = engine.expectations(inputs, names, block, bar.update)
-                    store.write(batch, block, found)
+                    with mine.writing():
+                        store.write(batch, block, found)
 
 
 def _batches(numbers: list[int], size: int) -> Iterator[list[int]]:
@@ -113,7 +152,8 @@ def _engine(
     _require(path, "code", provenance, engine_digest(classifier))
     _require(path, "classifier", provenance, classifier.digest)
     classes = np.asarray(array(store.group, "class_number")[:])
-    _require(path, "items", provenance, items_digest(items, store.items, classes))
+    found = digest_json(item_digests(items, store.items, classes))
+    _require(path, "items", provenance, found)
     if "training items" in provenance:
         donors = items if inputs.donors is None else Items(inputs.donors)
         _require(path, "training items", provenance, donors_digest(donors))

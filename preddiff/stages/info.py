@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from preddiff.stores import PROVENANCE, ExpectationStore, array, attributes, open_store
+from preddiff.expectations import ExpectationStore
+from preddiff.stores import PROVENANCE, array, attributes, open_store
 
 
 def describe(path: Path) -> str:

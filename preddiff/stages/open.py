@@ -12,19 +12,21 @@ from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import Network
 from preddiff.classifiers.stored import Classifier, load_classifier, require_fit
 from preddiff.errors import InputError
-from preddiff.files import remove_folder, replace_folder
+from preddiff.expectations import ExpectationStore, carry_over, expectation_variables
+from preddiff.files import replace_folder
 from preddiff.inputs import Inputs
 from preddiff.items import Items
+from preddiff.locks import replacing
+from preddiff.markers import markers_of
 from preddiff.predictions import classes_of, read_predictions
 from preddiff.provenance import differences, digest_code, digest_json
 from preddiff.settings import SamplerSettings, TargetSettings, WindowSettings
 from preddiff.stages.gaussian import DIGEST, load_gaussian
 from preddiff.stores import (
-    ExpectationStore,
+    PROVENANCE,
     axes,
     create,
     describe,
-    expectation_variables,
     open_store,
     provenance_of,
 )
@@ -39,7 +41,10 @@ _BLOCK = {"linear": 131_072, "network": 1024}
 def open_expectations(
     inputs: Inputs, sampler: SamplerSettings, settings: WindowSettings, seed: int, out: Path
 ) -> list[str]:
-    """Make an empty expectation store, unless there is one of the same provenance.
+    """Make an expectation store, unless there is one of the same provenance.
+
+    Of a store that differs in its items only, the expectations of those that are as before are
+    taken over.
 
     Parameters
     ----------
@@ -53,8 +58,7 @@ def open_expectations(
     Returns
     -------
     list of str
-        Differences to the store that was there before and was started anew; empty if it was kept
-        or there was none.
+        Differences to the store that was there before; empty if it was kept or there was none.
 
     Raises
     ------
@@ -67,6 +71,7 @@ def open_expectations(
     names = chosen_items(items, settings)
     targets = chosen_targets(settings, classifier)
     classes = target_classes(targets, names, classifier, inputs.predictions)
+    digests = item_digests(items, names, classes)
     windows = Windows(classifier.space, settings.k, settings.stride)
     block = settings.block or _BLOCK[kind_of(classifier)]
     wanted = {
@@ -74,7 +79,7 @@ def open_expectations(
         "stride": settings.stride,
         "targets": [str(target) for target in targets],
         "block": block,
-        "items": items_digest(items, names, classes),
+        "items": digest_json(digests),
         "classifier": classifier.digest,
         "code": engine_digest(classifier),
         **_estimator(settings, classifier, seed),
@@ -82,39 +87,66 @@ def open_expectations(
     }
     if sampler.kind == "conditional":
         _check_surroundings(windows, _required(inputs.gaussian), settings, items)
-    changed = []
-    if out.exists():
-        changed = _changed(out, wanted)
-        if not changed:
+    with replacing(out):
+        changed = _changed(out, wanted) if out.exists() else []
+        if out.exists() and not changed:
             # They may lie elsewhere now.
             describe(out, {"inputs": inputs.relative_to(out)})
             return []
-        remove_folder(out)
-    with replace_folder(out) as folder:
-        create(
-            folder,
-            expectation_variables(len(names), len(targets), windows, block),
-            {**_coordinates(names, targets, windows, classifier), **_classes(classes)},
-            wanted,
-            {
-                **about_classifier(classifier),
-                "k": settings.k,
-                "stride": settings.stride,
-                "block": block,
-                "inputs": inputs.relative_to(out),
-            },
-        )
+        with replace_folder(out) as folder:
+            create(
+                folder,
+                expectation_variables(len(names), len(targets), windows, block),
+                {
+                    **_coordinates(names, targets, windows, classifier),
+                    "class_number": (("item", "target"), classes),
+                    "item_digest": ("item", np.array(digests)),
+                },
+                wanted,
+                {
+                    **about_classifier(classifier),
+                    "k": settings.k,
+                    "stride": settings.stride,
+                    "block": block,
+                    "inputs": inputs.relative_to(out),
+                },
+            )
+            kept = _kept(out, wanted, names, digests)
+            if kept:
+                carry_over(out, folder, kept)
+            _remove_markers(out, names, kept)
     return changed
 
 
-def items_digest(items: Items, names: list[str], classes: NDArray[np.int64]) -> str:
-    """Digest of the items that are explained and of their targets' classes."""
-    return digest_json(
-        [
-            (name, items.digests[items.number(name)], [int(c) for c in row])
-            for name, row in zip(names, classes, strict=True)
-        ]
-    )
+def item_digests(items: Items, names: list[str], classes: NDArray[np.int64]) -> list[str]:
+    """Digest of each explained item, of its values, and of its targets' classes."""
+    return [
+        digest_json((name, items.digests[items.number(name)], [int(c) for c in row]))
+        for name, row in zip(names, classes, strict=True)
+    ]
+
+
+def _kept(
+    out: Path, wanted: dict[str, Any], names: list[str], digests: list[str]
+) -> dict[int, int]:
+    """Position in the store of each item whose expectations stay valid, and in the one to be."""
+    try:
+        before = ExpectationStore(out)
+    except InputError:
+        return {}
+    if differences({**before.about[PROVENANCE], "items": ""}, {**wanted, "items": ""}):
+        return {}
+    rows = {digest: row for row, digest in enumerate(before.item_digests)}
+    return {rows[digest]: row for row, digest in enumerate(digests) if digest in rows}
+
+
+def _remove_markers(out: Path, names: list[str], kept: dict[int, int]) -> None:
+    """Delete markers of shards that hold other items now."""
+    complete = {names[row] for row in kept.values()}
+    for path, marker in markers_of(out):
+        now = names[marker.first : marker.last] if marker else []
+        if not marker or now != list(marker.items) or not complete.issuperset(now):
+            path.unlink()
 
 
 def donors_digest(donors: Items) -> str:
@@ -288,7 +320,3 @@ def _coordinates(
     for axis, starts, corner in zip(names_of_axes, windows.starts, classifier.corner, strict=True):
         coordinates[f"window_{axis}"] = (f"window_{axis}", starts + corner)
     return coordinates
-
-
-def _classes(classes: NDArray[np.int64]) -> dict[str, tuple[tuple[str, ...], Any]]:
-    return {"class_number": (("item", "target"), classes)}

@@ -8,13 +8,13 @@ import zarr
 from numpy.typing import NDArray
 
 from preddiff.evidence import activation_difference, weight_of_evidence, weight_of_evidence_slope
+from preddiff.expectations import ExpectationStore
 from preddiff.files import replace_folder
 from preddiff.inputs import Inputs
 from preddiff.progress import progress
 from preddiff.relevance import relevance, standard_error
 from preddiff.stores import (
     PROVENANCE,
-    ExpectationStore,
     Variable,
     array,
     axes,

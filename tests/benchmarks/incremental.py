@@ -82,10 +82,13 @@ def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Block], samples: in
     return (time.perf_counter() - start) / (sum(block.size for block in blocks) * samples)
 
 
-def flops_per_pass(one: Dense, x: np.ndarray, block: Block) -> float:
+def cost(one: Dense, x: np.ndarray, blocks: list[Block]) -> tuple[float, float]:
+    """Seconds of a forward pass, and its multiplications and additions."""
+    seconds = seconds_per_pass(one, x, blocks)
+    middle = blocks[len(blocks) // 2]
     with FlopCounterMode(display=False) as counter:
-        one.expectations(x, ["item"], block)
-    return counter.get_total_flops() / (block.size * one.samples)
+        one.expectations(x, ["item"], middle)
+    return seconds, counter.get_total_flops() / (middle.size * one.samples)
 
 
 def occlusion(network: Network, device: torch.device, x: np.ndarray) -> float:
@@ -124,13 +127,11 @@ def main() -> None:
         passes = windows.shape[0] * windows.shape[1] * S
         full = rows_of(windows, arguments.rows, windows.shape[1])
         few = full if device.type == "cuda" else rows_of(windows, 2, 32)
-        engines = [engine(Dense, network, sampler, device)]
-        engines += [engine(Incremental, network, sampler, device, p) for p in PRECISIONS]
-        dense, *ours = (
-            seconds_per_pass(one, x, few if one is engines[0] else full) for one in engines
-        )
+        # One engine after the other, so that the peak of memory is that of one.
+        dense, dense_flops = cost(engine(Dense, network, sampler, device), x, few)
+        ours = [cost(engine(Incremental, network, sampler, device, p), x, full) for p in PRECISIONS]
         columns = [
-            f"{each * 1e3:6.2f} ({each * passes:4.0f} s) {dense / each:6.2f}" for each in ours
+            f"{each * 1e3:6.2f} ({each * passes:4.0f} s) {dense / each:6.2f}" for each, _ in ours
         ]
         captum = occlusion(network, device, x)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -140,13 +141,11 @@ def main() -> None:
             flush=True,
         )
         if arguments.peak:
-            floors = [
-                flops_per_pass(one, x, few[0]) / (arguments.peak * 1e12) / each
-                for one, each in zip(engines, (dense, *ours), strict=True)
+            shares = [
+                f"{flops / (arguments.peak * 1e12) / each:.1%}"
+                for each, flops in ((dense, dense_flops), *ours)
             ]
-            shares = [f"{floor:.1%}" for floor in floors]
             print(f"{'of the floor':23} {shares[0]:>8} {shares[1]:>22} {shares[2]:>22}", flush=True)
-        del engines
         gc.collect()
 
 

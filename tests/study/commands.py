@@ -25,3 +25,9 @@ def planned(folder: Path, config: Path) -> dict[str, int]:
     lines = [line.split() for line in (done.stdout + done.stderr).splitlines()]
     jobs = {x[0]: int(x[1]) for x in lines if len(x) == 2 and x[1].isdigit()}
     return {rule: count for rule, count in jobs.items() if rule not in ("total", "all")}
+
+
+def chunks_of(store: Path, name: str, item: int) -> Path:
+    """The file that holds all blocks of an item, of one array of an expectation store."""
+    (file,) = (store / name).glob(f"c.{item}.*")
+    return file

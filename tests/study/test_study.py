@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 from tests.study.cohort import AFFINE, LESION, SHAPE, small_study, write_cohort, write_config
-from tests.study.commands import planned, preddiff, snakemake
+from tests.study.commands import chunks_of, planned, preddiff, snakemake
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_interrupted_and_resharded_runs_give_the_same_bits(study, tmp_path: Path
     intact = xr.open_zarr(source / "expectations/samples.zarr").load()
     for name in ("mean", "change", "variance"):
         for item in (0, 3, 13):  # the files of some items are lost, as if never written
-            shutil.rmtree(store / name / "c" / str(item))
+            chunks_of(store, name, item).unlink()
     for first, last in ((9, 14), (0, 1), (1, 9)):
         done = preddiff("explain", store, "--first", first, "--last", last)
         assert done.returncode == 0, done.stderr
@@ -151,7 +151,7 @@ def test_an_incomplete_store_gives_no_relevance(study, tmp_path: Path) -> None:
     source = study[0] / "results/small"
     shutil.copytree(source, tmp_path / "small")
     store = tmp_path / "small/expectations/samples.zarr"
-    shutil.rmtree(store / "mean" / "c" / "2")
+    chunks_of(store, "mean", 2).unlink()
     done = preddiff("relevance", store, "--out", tmp_path / "relevance.zarr")
     assert done.returncode == 2
     assert "sub-02" in done.stderr and "preddiff explain" in done.stderr
@@ -166,7 +166,7 @@ def test_a_store_made_by_another_classifier_is_refused(study, tmp_path: Path) ->
     weights = np.load(folder / "weights.npy")
     np.save(folder / "weights.npy", weights * 2)
     store = tmp_path / "small/expectations/exact.zarr"
-    shutil.rmtree(store / "mean" / "c" / "2")
+    chunks_of(store, "mean", 2).unlink()
     done = preddiff("explain", store)
     assert done.returncode == 2
     assert "its classifier changed" in done.stderr and "preddiff open" in done.stderr

@@ -1,0 +1,221 @@
+"""Expectation stores: filled block by block by any number of jobs, resumed, extended, mended."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preddiff.engines import Expectations
+from preddiff.errors import InputError
+from preddiff.stores import Variable, array, attributes, axes, open_store
+from preddiff.windows import Block, Windows
+
+# Per window. The mean is written last: a block that has it is complete.
+_PER_WINDOW = ("change", "variance", "mean")
+_ARRAYS = ("reference", *_PER_WINDOW)
+# What Zarr raises for chunks whose checksum is not right.
+_DAMAGE = (ValueError, RuntimeError)
+
+
+def expectation_variables(
+    items: int, targets: int, windows: Windows, block: int
+) -> dict[str, Variable]:
+    """Arrays of an expectation store: a chunk is a block of an item, a Zarr shard is an item."""
+    grid = tuple(f"window_{axis}" for axis in axes(len(windows.space)))
+    chunk = windows.block_shape(block)
+    shard = tuple(-(-n // c) * c for n, c in zip(windows.shape, chunk, strict=True))
+
+    def per_window(name: str) -> Variable:
+        return Variable(
+            ("item", "target", *grid),
+            (items, targets, *windows.shape),
+            (1, targets, *chunk),
+            {"long_name": name},
+            (1, targets, *shard),
+        )
+
+    return {
+        "reference": Variable(
+            ("item", "target"),
+            (items, targets),
+            (1, targets),
+            {"long_name": "value z of the target for the intact item"},
+        ),
+        "change": per_window("E[z | x without window] - z, to full relative precision"),
+        "variance": per_window("variance of z over the sampler's draws"),
+        "mean": per_window("expectation E[z | x without window]"),
+    }
+
+
+class ExpectationStore:
+    """The expectations of one explanation, filled block by block, by any number of jobs.
+
+    Parameters
+    ----------
+    path : Path
+        A store that `open_expectations` of the stage `open` has made.
+    mode : {"r", "r+"}
+
+    Attributes
+    ----------
+    items, targets : list of str
+    item_digests : list of str
+        Digest of each item's values and of its targets' classes.
+    about : dict
+        Attributes of the store.
+    windows : Windows
+    blocks : list of Block
+    """
+
+    def __init__(self, path: Path, mode: str = "r") -> None:
+        self.path = path
+        self.group = open_store(path, mode)
+        self.items = [str(name) for name in np.asarray(array(self.group, "item")[:])]
+        self.item_digests = [str(d) for d in np.asarray(array(self.group, "item_digest")[:])]
+        self.targets = [str(name) for name in np.asarray(array(self.group, "target")[:])]
+        self.about = attributes(self.group)
+        self.windows = Windows(tuple(self.about["space"]), self.about["k"], self.about["stride"])
+        self.blocks = list(self.windows.blocks(self.about["block"]))
+
+    def missing(self, item: int) -> list[Block]:
+        """Blocks of an item that are not computed yet, or whose mean is damaged."""
+        mean = self._readable("mean", item)
+        return [block for block in self.blocks if np.isnan(_part(mean, block)).any()]
+
+    def write(self, items: Sequence[int], block: Block, expectations: Expectations) -> None:
+        """Store a block of some items."""
+        for row, item in enumerate(items):
+            array(self.group, "reference")[item] = expectations.reference[row].astype(np.float32)
+            for name in _PER_WINDOW:
+                values = getattr(expectations, name)[row].astype(np.float32)
+                region: Any = (item, slice(None), *block.slices)
+                array(self.group, name)[region] = values
+
+    def read(self, item: int) -> dict[str, NDArray[np.float32]]:
+        """All arrays of an item, by name, without the item axis.
+
+        Raises
+        ------
+        InputError
+            If blocks are missing or damaged.
+        """
+        try:
+            found = {name: np.asarray(array(self.group, name)[item]) for name in _ARRAYS}
+        except _DAMAGE:
+            found = {}
+        if found and not any(np.isnan(values).any() for values in found.values()):
+            return found
+        damaged = len(self.damaged(item))
+        if damaged:
+            raise InputError(
+                f"{self.path}: {damaged} of {len(self.blocks)} blocks of item "
+                f"'{self.items[item]}' are damaged; run `preddiff verify {self.path} --mend`, and "
+                "the study once more"
+            )
+        missing = len(self.missing(item))
+        raise InputError(
+            f"{self.path}: {missing} of {len(self.blocks)} blocks of item "
+            f"'{self.items[item]}' are not computed yet; run preddiff explain on it"
+        )
+
+    def damaged(self, item: int) -> list[Block]:
+        """Blocks of an item that were written, but cannot be read back in all arrays."""
+        found = {name: self._readable(name, item) for name in _PER_WINDOW}
+        reference = self._readable("reference", item)
+
+        def is_damaged(block: Block) -> bool:
+            if any(self._is_unreadable(name, item, block) for name in _PER_WINDOW):
+                return True
+            parts = [_part(found[name], block) for name in _PER_WINDOW]
+            incomplete = any(np.isnan(part).any() for part in (*parts, reference))
+            return bool(not np.isnan(parts[-1]).any() and incomplete)
+
+        return [block for block in self.blocks if is_damaged(block)]
+
+    def forget(self, item: int, blocks: Sequence[Block]) -> None:
+        """Mark blocks of an item as not computed; what else is known of it is kept."""
+        # The mean comes first, since it is what makes a block complete.
+        for name in reversed(_PER_WINDOW):
+            values = self._readable(name, item)
+            for block in blocks:
+                _part(values, block)[:] = np.nan
+            self._file(name, item).unlink(missing_ok=True)
+            array(self.group, name)[item] = values
+
+    def remove_leftovers(self, items: Sequence[int]) -> None:
+        """Delete temporary files that killed jobs left of these items."""
+        own = set(items)
+        for name in _ARRAYS:
+            for file, item in _files(self.path / name, r".*\.partial"):
+                if item in own:
+                    file.unlink(missing_ok=True)
+
+    def _readable(self, name: str, item: int) -> NDArray[np.float32]:
+        """Values of an item; NaN where they cannot be read."""
+        stored = array(self.group, name)
+        try:
+            return np.asarray(stored[item])
+        except _DAMAGE:
+            pass
+        values = np.full(stored.shape[1:], np.nan, dtype=np.float32)
+        for block in self.blocks if name in _PER_WINDOW else ():
+            if not self._is_unreadable(name, item, block):
+                region: Any = (item, slice(None), *block.slices)
+                _part(values, block)[:] = np.asarray(stored[region])
+        return values
+
+    def _is_unreadable(self, name: str, item: int, block: Block) -> bool:
+        region: Any = (item, slice(None), *block.slices)
+        try:
+            array(self.group, name)[region]
+        except _DAMAGE:
+            return True
+        return False
+
+    def _file(self, name: str, item: int) -> Path:
+        stored = array(self.group, name)
+        key = stored.metadata.encode_chunk_key((item,) + (0,) * (stored.ndim - 1))
+        return self.path / name / key
+
+
+def _part(values: NDArray[np.float32], block: Block) -> NDArray[np.float32]:
+    return values[(slice(None), *block.slices)]
+
+
+def carry_over(old: Path, new: Path, rows: Mapping[int, int]) -> None:
+    """Take items of a store over to another one of the same layout, as they are.
+
+    Parameters
+    ----------
+    old, new : Path
+        Expectation stores.
+    rows : mapping of int to int
+        Position of each item in the old store, and in the new one.
+    """
+    for name in _ARRAYS:
+        for file, item in _files(old / name, r"[0-9.]*"):
+            if item in rows:
+                key = file.name.split(".", 2)
+                _link(file, new / name / ".".join([key[0], str(rows[item]), *key[2:]]))
+
+
+def _link(source: Path, target: Path) -> None:
+    # Files of a store are replaced, never changed, so that two stores can share them.
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _files(folder: Path, ending: str) -> Iterator[tuple[Path, int]]:
+    """Files of chunks, by a pattern of what follows the item's number, and that number."""
+    key = re.compile(rf"c\.(\d+)(?:\.{ending})?", re.ASCII)
+    for entry in os.scandir(folder):
+        match = key.fullmatch(entry.name)
+        if match:
+            yield Path(entry.path), int(match[1])
