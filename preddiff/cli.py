@@ -194,6 +194,12 @@ def _info(a: argparse.Namespace) -> None:
     print(describe(a.store))
 
 
+def _verify(a: argparse.Namespace) -> None:
+    from preddiff.stages.verify import report
+
+    report(a.stores, a.mend)
+
+
 Command = Callable[[argparse.Namespace], None]
 
 
@@ -373,6 +379,15 @@ def parser() -> argparse.ArgumentParser:
     option(p, "--data", "data store")
     add_options(p, FigureSettings)
     option(p, "--out", "picture to write (.png; a .pdf is written beside it)")
+
+    p = stage("verify", _verify, "read stores back, and list what is damaged")
+    p.add_argument("stores", type=Path, nargs="+", help="any stores of a study")
+    p.add_argument(
+        "--mend",
+        action="store_true",
+        help="forget what is damaged, so that the study's next run makes it again: blocks of an "
+        "expectation store, any other store as a whole",
+    )
 
     p = stage("info", _info, "print what a store holds, how much is done, and its provenance")
     p.add_argument("store", type=Path, help="any store of a study")

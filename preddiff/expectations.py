@@ -78,23 +78,24 @@ class ExpectationStore:
         self.items = [str(name) for name in np.asarray(array(self.group, "item")[:])]
         self.item_digests = [str(d) for d in np.asarray(array(self.group, "item_digest")[:])]
         self.targets = [str(name) for name in np.asarray(array(self.group, "target")[:])]
+        self._arrays = {name: array(self.group, name) for name in _ARRAYS}
         self.about = attributes(self.group)
         self.windows = Windows(tuple(self.about["space"]), self.about["k"], self.about["stride"])
         self.blocks = list(self.windows.blocks(self.about["block"]))
 
     def missing(self, item: int) -> list[Block]:
         """Blocks of an item that are not computed yet, or whose mean is damaged."""
-        mean = self._readable("mean", item)
+        mean, _ = self._readable("mean", item)
         return [block for block in self.blocks if np.isnan(_part(mean, block)).any()]
 
     def write(self, items: Sequence[int], block: Block, expectations: Expectations) -> None:
         """Store a block of some items."""
         for row, item in enumerate(items):
-            array(self.group, "reference")[item] = expectations.reference[row].astype(np.float32)
+            self._arrays["reference"][item] = expectations.reference[row].astype(np.float32)
             for name in _PER_WINDOW:
                 values = getattr(expectations, name)[row].astype(np.float32)
                 region: Any = (item, slice(None), *block.slices)
-                array(self.group, name)[region] = values
+                self._arrays[name][region] = values
 
     def read(self, item: int) -> dict[str, NDArray[np.float32]]:
         """All arrays of an item, by name, without the item axis.
@@ -105,7 +106,7 @@ class ExpectationStore:
             If blocks are missing or damaged.
         """
         try:
-            found = {name: np.asarray(array(self.group, name)[item]) for name in _ARRAYS}
+            found = {name: np.asarray(self._arrays[name][item]) for name in _ARRAYS}
         except _DAMAGE:
             found = {}
         if found and not any(np.isnan(values).any() for values in found.values()):
@@ -125,27 +126,27 @@ class ExpectationStore:
 
     def damaged(self, item: int) -> list[Block]:
         """Blocks of an item that were written, but cannot be read back in all arrays."""
-        found = {name: self._readable(name, item) for name in _PER_WINDOW}
-        reference = self._readable("reference", item)
+        found, unreadable = {}, set[int]()
+        for name in _PER_WINDOW:
+            found[name], numbers = self._readable(name, item)
+            unreadable |= numbers
+        reference, _ = self._readable("reference", item)
 
-        def is_damaged(block: Block) -> bool:
-            if any(self._is_unreadable(name, item, block) for name in _PER_WINDOW):
-                return True
-            parts = [_part(found[name], block) for name in _PER_WINDOW]
-            incomplete = any(np.isnan(part).any() for part in (*parts, reference))
-            return bool(not np.isnan(parts[-1]).any() and incomplete)
+        def lacks_a_part(block: Block) -> bool:
+            *others, mean = (np.isnan(_part(found[name], block)).any() for name in _PER_WINDOW)
+            return bool(not mean and (any(others) or np.isnan(reference).any()))
 
-        return [block for block in self.blocks if is_damaged(block)]
+        return [b for b in self.blocks if b.number in unreadable or lacks_a_part(b)]
 
     def forget(self, item: int, blocks: Sequence[Block]) -> None:
         """Mark blocks of an item as not computed; what else is known of it is kept."""
         # The mean comes first, since it is what makes a block complete.
         for name in reversed(_PER_WINDOW):
-            values = self._readable(name, item)
+            values, _ = self._readable(name, item)
             for block in blocks:
                 _part(values, block)[:] = np.nan
             self._file(name, item).unlink(missing_ok=True)
-            array(self.group, name)[item] = values
+            self._arrays[name][item] = values
 
     def remove_leftovers(self, items: Sequence[int]) -> None:
         """Delete temporary files that killed jobs left of these items."""
@@ -155,30 +156,25 @@ class ExpectationStore:
                 if item in own:
                     file.unlink(missing_ok=True)
 
-    def _readable(self, name: str, item: int) -> NDArray[np.float32]:
-        """Values of an item; NaN where they cannot be read."""
-        stored = array(self.group, name)
+    def _readable(self, name: str, item: int) -> tuple[NDArray[np.float32], set[int]]:
+        """Values of an item, NaN where they cannot be read, and the numbers of such blocks."""
+        stored = self._arrays[name]
         try:
-            return np.asarray(stored[item])
+            return np.asarray(stored[item]), set()
         except _DAMAGE:
             pass
         values = np.full(stored.shape[1:], np.nan, dtype=np.float32)
+        unreadable = set()
         for block in self.blocks if name in _PER_WINDOW else ():
-            if not self._is_unreadable(name, item, block):
-                region: Any = (item, slice(None), *block.slices)
+            region: Any = (item, slice(None), *block.slices)
+            try:
                 _part(values, block)[:] = np.asarray(stored[region])
-        return values
-
-    def _is_unreadable(self, name: str, item: int, block: Block) -> bool:
-        region: Any = (item, slice(None), *block.slices)
-        try:
-            array(self.group, name)[region]
-        except _DAMAGE:
-            return True
-        return False
+            except _DAMAGE:
+                unreadable.add(block.number)
+        return values, unreadable
 
     def _file(self, name: str, item: int) -> Path:
-        stored = array(self.group, name)
+        stored = self._arrays[name]
         key = stored.metadata.encode_chunk_key((item,) + (0,) * (stored.ndim - 1))
         return self.path / name / key
 

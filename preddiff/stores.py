@@ -1,10 +1,12 @@
 """Zarr stores: layout, blocks, resume, provenance. All open with `xarray.open_zarr`."""
 
 import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from preddiff.errors import InputError
 from preddiff.provenance import version
 
 PROVENANCE = "provenance"
+
+# Bytes of this machine's memory; what a store asks for beyond is refused before it is reserved.
+_MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def axes(dimensions: int) -> tuple[str, ...]:
@@ -164,12 +169,26 @@ def array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     Raises
     ------
     InputError
-        If the store has no such array.
+        If the store has no such array, or one that no memory holds.
     """
     found = group.get(name)
     if not isinstance(found, zarr.Array):
         raise InputError(f"{group.store_path}: the store has no array '{name}'")
+    size = _item_size(found)
+    if size > _MEMORY:
+        raise InputError(
+            f"{group.store_path}: array '{name}' of shape {found.shape} would take "
+            f"{size / 1e9:,.0f} GB of memory for an item, or as a whole if it has one axis, of "
+            f"{_MEMORY / 1e9:,.0f} GB here"
+        )
     return found
+
+
+def _item_size(found: zarr.Array[Any]) -> int:
+    """Bytes that reading takes at a time: an item, or a chunk if it is larger, or a whole axis."""
+    item = found.shape if found.ndim == 1 else found.shape[1:]
+    entry = max(found.dtype.itemsize, 8)
+    return max(prod(item), prod(found.chunks)) * entry
 
 
 def open_dataset(path: Path) -> xr.Dataset:

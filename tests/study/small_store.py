@@ -1,0 +1,77 @@
+"""A small expectation store of a linear classifier, and processes that fill it."""
+
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from preddiff.cli import main
+from preddiff.expectations import ExpectationStore
+from tests.study.cohort import write_cohort
+
+# Children are forked from a process that has imported what they need, and so start at once.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["preddiff.stages.explain", "tests.study.small_store"])
+
+# A block that is about to be written: its items and its number.
+Written = tuple[tuple[int, ...], int]
+
+
+def prepare(folder: Path) -> None:
+    """Write the data store and the classifier that a store is made from."""
+    table = write_cohort(folder / "cohort")
+    run("prepare", table, "--out", folder / "data.zarr")
+    train = ("train", "--data", folder / "data.zarr", "--slices", 4, 9, "--folds", 3)
+    run(*train, "--out", folder / "classifier")
+
+
+def open_store(folder: Path, out: Path, *settings: object) -> None:
+    command = ("open", "--data", folder / "data.zarr", "--classifier", folder / "classifier")
+    usual = ("--kind", "marginal", "--k", 2, "--block", 40, "--estimator", "samples")
+    run(*command, *usual, *settings, "--out", out)
+
+
+def run(*arguments: object) -> None:
+    main([str(argument) for argument in arguments])
+
+
+class Explaining:
+    """A process that explains items of a store, and tells each block before it is written."""
+
+    def __init__(self, store: Path, log: Path, first: int = 0, last: int | None = None) -> None:
+        self.log = log
+        self._told, tell = _CONTEXT.Pipe(duplex=False)
+        self.process: ForkServerProcess = _CONTEXT.Process(
+            target=_explain, args=(store, first, last, log, tell)
+        )
+        self.process.start()
+        tell.close()
+
+    def written(self) -> Iterator[Written]:
+        """Blocks, as they come, until the process ends."""
+        try:
+            while True:
+                yield self._told.recv()
+        except EOFError:
+            self.process.join()
+
+    def kill(self) -> list[Written]:
+        """Kill the process at once; what it told before and nobody has read yet."""
+        self.process.kill()
+        return list(self.written())
+
+
+def _explain(store: Path, first: int, last: int | None, log: Path, tell: Connection) -> None:
+    write = ExpectationStore.write
+
+    def telling(self, items, block, expectations):
+        tell.send((tuple(items), block.number))
+        write(self, items, block, expectations)
+
+    ExpectationStore.write = telling
+    stop = [] if last is None else ["--last", last]
+    marker = store.with_suffix(".done") / f"items-{first}-{last}.json"
+    with log.open("w", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+        run("explain", store, "--first", first, *stop, "--marker", marker)

@@ -1,0 +1,234 @@
+"""Jobs that are killed, doubled or deceived: nothing is lost, torn, mixed or done twice."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from preddiff.errors import InputError
+from preddiff.expectations import ExpectationStore
+from preddiff.stages.verify import verify
+from tests.study.commands import chunks_of, preddiff
+from tests.study.small_store import Explaining, Written, open_store, prepare
+
+KILLS = 52
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with data, a classifier and a complete store."""
+    folder = tmp_path_factory.mktemp("made")
+    prepare(folder)
+    open_store(folder, folder / "complete/e.zarr")
+    done = Explaining(folder / "complete/e.zarr", folder / "log")
+    blocks = len(ExpectationStore(folder / "complete/e.zarr").blocks)
+    assert len(list(done.written())) == 14 * blocks
+    assert done.process.exitcode == 0
+    return folder
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """Copy of the complete store, with all that it was made from."""
+    shutil.copytree(made, tmp_path / "made")
+    return tmp_path / "made/complete/e.zarr"
+
+
+def files(store: Path) -> list[str]:
+    """All files beside and in a store, but for locks."""
+    found = (path.relative_to(store.parent) for path in store.parent.rglob("*") if path.is_file())
+    return sorted(str(path) for path in found if path.suffix != ".lock")
+
+
+def explained(store: Path, status: int = 0) -> str:
+    """Explain what is left of a store, and return what is told meanwhile."""
+    with tempfile.NamedTemporaryFile() as log:
+        job = Explaining(store, Path(log.name))
+        list(job.written())
+        told = Path(log.name).read_text()
+    assert job.process.exitcode == status, told
+    return told
+
+
+def assert_same_bits(store: Path, other: Path) -> None:
+    one, two = xr.open_zarr(store).load(), xr.open_zarr(other).load()
+    for name in ("reference", "mean", "change", "variance"):
+        assert one[name].notnull().all()
+        assert one[name].values.tobytes() == two[name].values.tobytes()
+
+
+def flip(file: Path, position: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[position] ^= 4
+    file.write_bytes(content)
+
+
+def test_killed_at_random_moments_loses_and_repeats_nothing(made: Path, tmp_path: Path) -> None:
+    store = tmp_path / "e.zarr"
+    open_store(made, store)
+    chance = random.Random(0)
+    finished: Counter[Written] = Counter()
+    for _ in range(KILLS):
+        job = Explaining(store, tmp_path / "log")
+        told = list(islice(job.written(), chance.randint(0, 2)))
+        # A moment in the writing of a block, or before or after it.
+        time.sleep(chance.uniform(0, 0.05))
+        told += job.kill()
+        assert job.process.exitcode == -signal.SIGKILL
+        finished.update(told[:-1])
+    last = Explaining(store, tmp_path / "log")
+    finished.update(last.written())
+    assert last.process.exitcode == 0
+    assert set(finished.values()) == {1}
+    (tmp_path / "log").unlink()
+    assert files(store) == files(made / "complete/e.zarr")
+    assert_same_bits(store, made / "complete/e.zarr")
+
+
+def test_of_two_jobs_one_waits_and_takes_over_when_the_other_dies(
+    made: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "e.zarr"
+    open_store(made, store)
+    first = Explaining(store, tmp_path / "first", 0, 7)
+    list(islice(first.written(), 3))
+    second = Explaining(store, tmp_path / "second", 3, 9)
+    beside = Explaining(store, tmp_path / "beside", 9, 14)
+    assert len(list(beside.written())) == 5 * len(ExpectationStore(store).blocks)
+    _wait_for(tmp_path / "second", "another process explains items 3 to 8")
+    first.kill()
+    assert list(second.written())
+    assert second.process.exitcode == 0
+    assert list(Explaining(store, tmp_path / "first").written())
+    assert_same_bits(store, made / "complete/e.zarr")
+
+
+def _wait_for(log: Path, text: str, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not (log.exists() and text in log.read_text()):
+        assert time.monotonic() < end, f"{log} does not tell: {text}"
+        time.sleep(0.01)
+
+
+def test_a_store_that_is_started_anew_takes_nothing_from_older_jobs(
+    made: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "e.zarr"
+    open_store(made, store)
+    job = Explaining(store, tmp_path / "log")
+    list(islice(job.written(), 2))
+    open_store(made, store, "--samples", 7)
+    list(job.written())
+    assert job.process.exitcode == 2
+    assert "started anew" in (tmp_path / "log").read_text()
+    assert np.isnan(xr.open_zarr(store)["mean"].values).all()
+
+
+def test_a_store_deleted_under_a_job_is_not_raised_again(made: Path, tmp_path: Path) -> None:
+    store = tmp_path / "e.zarr"
+    open_store(made, store)
+    job = Explaining(store, tmp_path / "log")
+    list(islice(job.written(), 2))
+    store.rename(tmp_path / "elsewhere")
+    list(job.written())
+    assert job.process.exitcode == 2
+    assert f"{store}: the store was deleted" in (tmp_path / "log").read_text()
+    assert not (store / "zarr.json").exists()
+
+
+@pytest.mark.parametrize("name", ["change", "variance", "mean", "reference"])
+@pytest.mark.parametrize("place", ["a block", "the index"])
+def test_a_flipped_byte_is_found_and_mended(made: Path, copy: Path, name: str, place: str) -> None:
+    flip(chunks_of(copy, name, 5), 5 if place == "a block" else -5)
+    with pytest.raises(InputError, match=r"damaged; run `preddiff verify .* --mend`"):
+        ExpectationStore(copy).read(5)
+    found = verify(copy)
+    whole = place == "the index" or name == "reference"
+    assert len(found) == (len(ExpectationStore(copy).blocks) if whole else 1)
+    assert found[0].startswith("item 'sub-05', block ")
+    assert verify(copy, mend=True) == found
+    assert not list(copy.with_suffix(".done").iterdir())
+    explained(copy)
+    assert verify(copy) == []
+    assert_same_bits(copy, made / "complete/e.zarr")
+
+
+def test_resuming_mends_what_is_damaged(made: Path, copy: Path) -> None:
+    flip(chunks_of(copy, "mean", 5), 20)
+    flip(chunks_of(copy, "mean", 6), -10)
+    chunks_of(copy, "mean", 7).write_bytes(b"")
+    assert "item 'sub-05': 1 blocks are damaged" in explained(copy)
+    assert_same_bits(copy, made / "complete/e.zarr")
+
+
+def test_verify_finds_damage_in_any_store(made: Path, copy: Path) -> None:
+    data = copy.parents[1] / "data.zarr"
+    good = preddiff("verify", data, copy)
+    assert good.returncode == 0 and good.stdout.count("can be read back") == 2
+    flip(next((data / "intensity").glob("c.3.*")), 50)
+    bad = preddiff("verify", data)
+    assert bad.returncode == 2
+    assert "array 'intensity', 3 to 3" in bad.stdout
+    assert preddiff("verify", data, "--mend").returncode == 0
+    assert not data.exists()
+
+
+def test_added_items_are_explained_and_the_others_kept(made: Path, tmp_path: Path) -> None:
+    store = tmp_path / "e.zarr"
+    open_store(made, store, "--items", "sub-03", "sub-05", "sub-07")
+    first = Explaining(store, tmp_path / "log", 0, 3)
+    blocks = len(list(first.written())) // 3
+    open_store(made, store, "--items", "sub-01", "sub-03", "sub-07", "sub-05")
+    # The marker tells of other items than those that stand in its range now.
+    assert not list(store.with_suffix(".done").iterdir())
+    again = Explaining(store, tmp_path / "log", 0, 4)
+    told = list(again.written())
+    assert {items for items, _ in told} == {(0,)} and len(told) == blocks
+    one = xr.open_zarr(store).load()
+    complete = xr.open_zarr(made / "complete/e.zarr").load()
+    for name in ("reference", "mean", "change", "variance"):
+        expected = complete[name].sel(item=["sub-01", "sub-03", "sub-07", "sub-05"])
+        assert one[name].values.tobytes() == expected.values.tobytes()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """Folder with a file system of its own, of 200 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", folder]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"), [("size=200k", "No space left"), ("ro", "Read-only file system")]
+)
+def test_full_and_read_only_disks_stop_a_job_with_a_word_and_lose_nothing(
+    made: Path, small_disk: Path, fault: str, message: str
+) -> None:
+    store = small_disk / "results/e.zarr"
+    if fault == "ro":
+        subprocess.run(["mount", "-o", "remount,size=4M", small_disk], check=True)
+    open_store(made, store)
+    if fault == "ro":
+        subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    told = explained(store, status=2)
+    assert message in told and "Traceback" not in told
+    assert str(small_disk) in told
+    subprocess.run(["mount", "-o", "remount,rw,size=4M", small_disk], check=True)
+    explained(store)
+    assert files(store) == files(made / "complete/e.zarr")
+    assert_same_bits(store, made / "complete/e.zarr")
