@@ -1,7 +1,13 @@
 """Devices: where networks run, and how they use the host."""
 
 import ctypes
+import fcntl
+import os
 import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -12,9 +18,16 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _LARGE = 1 << 30
 
+# Between two looks for a free GPU; no lock can be waited for on several files at once.
+_SECONDS_BETWEEN_LOOKS = 0.5
+
+
+# Locks of the GPUs that this process leases, held until it ends.
+_LEASES: dict[str, int] = {}
+
 
 def device_of(setting: str) -> torch.device:
-    """Device that a setting asks for.
+    """Device that a setting asks for; of several GPUs one that no other job uses.
 
     Parameters
     ----------
@@ -29,7 +42,73 @@ def device_of(setting: str) -> torch.device:
     available = torch.cuda.is_available()
     if setting == "cuda" and not available:
         raise InputError("device cuda: torch finds no GPU here; set the device to auto or cpu")
-    return torch.device("cuda" if available and setting != "cpu" else "cpu")
+    if not available or setting == "cpu":
+        return torch.device("cpu")
+    names = [
+        str(torch.cuda.get_device_properties(n).uuid) for n in range(torch.cuda.device_count())
+    ]
+    device = torch.device("cuda", lease(names, _lease_folder()))
+    # For what asks for the current device only.
+    torch.cuda.set_device(device)
+    return device
+
+
+def lease(names: Sequence[str], folder: Path) -> int:
+    """Take a device that no other process on this machine leases; waits until there is one.
+
+    The lease lasts until this process ends, in whichever way: the system frees its file lock then.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What tells devices apart on this machine.
+    folder : Path
+        For lock files, the same for all that share the devices.
+
+    Returns
+    -------
+    int
+        Position among `names`.
+    """
+    ours = [number for number, name in enumerate(names) if name in _LEASES]
+    if ours:
+        return ours[0]
+    locks = [os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600) for name in names]
+    number = _first_free(locks)
+    if number is None:
+        print(
+            f"all {len(names)} GPUs are leased by other jobs: waiting for one; "
+            f"--resources gpu={len(names)} lets Snakemake start no more jobs than that",
+            file=sys.stderr,
+            flush=True,
+        )
+    while number is None:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        number = _first_free(locks)
+    for other, lock in enumerate(locks):
+        if other != number:
+            os.close(lock)
+    _LEASES[names[number]] = locks[number]
+    return number
+
+
+def _first_free(locks: Sequence[int]) -> int | None:
+    for number, lock in enumerate(locks):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return number
+    return None
+
+
+def _lease_folder() -> Path:
+    """Folder of this user's leases on this machine."""
+    folder = Path(tempfile.gettempdir()) / f"preddiff-leases-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise InputError(f"{folder}: belongs to somebody else; remove it or set TMPDIR")
+    return folder
 
 
 def use_cores(threads: int | None) -> None:

@@ -39,9 +39,15 @@ OASIS_SUBJECTS = 403
 
 # What scikit-learn carries.
 DIGITS = 1797
+DIGIT_SIDE = 8
 
 # Files that Snakemake is asked to watch one by one.
 TRACKED_IMAGES = 10_000
+
+# Forward passes of a network that an hour of a GPU is expected to suffice for, and items that any
+# job has at most.
+PASSES_PER_JOB = 3600 * 50_000
+ITEMS_PER_JOB = 1000
 
 # Cores that a network is run on, where there are as many.
 NETWORK_THREADS = 4
@@ -279,9 +285,33 @@ def files_of(dataset):
     return files
 
 
+def items_per_job(explanation):
+    """Items that one job explains."""
+    chosen = study.explanations[explanation]
+    if chosen.items_per_job:
+        return chosen.items_per_job
+    if not is_network(chosen.classifier):
+        return 200
+    side = side_of_images(explanation)
+    passes = math.ceil((side - chosen.k) / chosen.stride + 1) ** 2 * chosen.samples
+    return max(1, min(ITEMS_PER_JOB, PASSES_PER_JOB // passes))
+
+
+def side_of_images(explanation):
+    chosen = study.explanations[explanation]
+    if isinstance(study.datasets[study.explained(chosen)], Digits):
+        return DIGIT_SIDE
+    return geometry_of(chosen.classifier).crop
+
+
+def more(first):
+    """A resource of which a job that failed gets more when it is tried again."""
+    return lambda wildcards, attempt: first * attempt
+
+
 def shards_of(explanation):
     """Markers of an explanation's shards: ranges of its items, one job each."""
-    step = study.explanations[explanation].items_per_job
+    step = items_per_job(explanation)
     return [
         f"{RESULTS}/expectations/{explanation}.done/items-{first:05d}-{first + step:05d}.json"
         for first in range(0, number_of_items(explanation), step)
@@ -351,6 +381,12 @@ def engine_of(explanation):
     """Module whose code an explanation's expectations come from."""
     network = is_network(study.explanations[explanation].classifier)
     return f"preddiff.engines.{'incremental' if network else 'linear'}"
+
+
+def gpus_of(explanation):
+    """GPUs that one job of an explanation uses."""
+    chosen = study.explanations[explanation]
+    return int(is_network(chosen.classifier) and chosen.device != "cpu")
 
 
 def threads_of(explanation):

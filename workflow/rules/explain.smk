@@ -75,8 +75,9 @@ rule explain:
         "../../envs/preddiff.yaml"
     threads: lambda w: threads_of(w.explanation)
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more(4000),
+        runtime=more(120),
+        gpu=lambda w: gpus_of(w.explanation),
         # As resources, since they do not change results: another number runs nothing again.
         batch_size=lambda w: study.explanations[w.explanation].batch_size or 0,
     params:
@@ -108,8 +109,9 @@ rule sensitivity:
         "../../envs/preddiff.yaml"
     threads: NETWORK_THREADS
     resources:
-        mem_mb=4000,
-        runtime=60,
+        gpu=1,
+        mem_mb=more(4000),
+        runtime=more(60),
     params:
         settings=lambda w: write_options(
             study.explanations[w.explanation].part(TargetSettings)

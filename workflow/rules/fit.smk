@@ -26,8 +26,8 @@ rule train:
     conda:
         "../../envs/preddiff.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more(4000),
+        runtime=more(60),
     params:
         settings=lambda w: write_options(study.classifiers[w.classifier].part(Logistic)),
         data=subpath(input[0], parent=True),
@@ -58,8 +58,8 @@ rule train_digits:
     # With one, the same seed gives the same weights on any machine of a kind.
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=more(2000),
+        runtime=more(30),
     params:
         settings=lambda w: write_options(
             study.classifiers[w.classifier].part(DigitTraining)
@@ -106,8 +106,8 @@ rule torchvision:
     conda:
         "../../envs/preddiff.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=more(4000),
+        runtime=more(30),
     params:
         settings=lambda w: write_options(
             study.classifiers[w.classifier].part(TorchvisionSettings)
@@ -135,8 +135,8 @@ rule module:
     conda:
         "../../envs/preddiff.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=more(4000),
+        runtime=more(30),
     params:
         settings=lambda w: write_options(
             study.classifiers[w.classifier].part(ModuleSettings)
@@ -171,8 +171,9 @@ rule predict:
         "../../envs/preddiff.yaml"
     threads: NETWORK_THREADS
     resources:
-        mem_mb=4000,
-        runtime=120,
+        gpu=1,
+        mem_mb=more(4000),
+        runtime=more(120),
     params:
         data=subpath(input.data, parent=True),
         classifier=subpath(input.classifier, parent=True),
@@ -197,8 +198,8 @@ rule gaussian:
     conda:
         "../../envs/preddiff.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more(4000),
+        runtime=more(60),
     params:
         settings=gaussian_settings,
         data=subpath(input[0], parent=True),

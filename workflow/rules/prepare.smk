@@ -15,8 +15,8 @@ rule phantom:
         "../../envs/preddiff.yaml"
     threads: 4
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=more(4000),
+        runtime=more(30),
     params:
         settings=lambda w: write_options(study.datasets[w.dataset].phantom),
         folder=subpath(output[0], parent=True),
@@ -67,8 +67,8 @@ rule prepare:
     conda:
         "../../envs/preddiff.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more(4000),
+        runtime=more(60),
     params:
         settings=lambda w: write_options(study.datasets[w.dataset].part(Columns)),
         store=subpath(output[0], parent=True),
@@ -100,8 +100,8 @@ rule prepare_images:
         "../../envs/preddiff.yaml"
     threads: 4
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=more(4000),
+        runtime=more(120),
     params:
         settings=lambda w: write_options(study.datasets[IMAGE_STORES[w.data][0]]),
         geometry=lambda w: write_options(IMAGE_STORES[w.data][1]),

@@ -16,8 +16,8 @@ rule relevance:
     conda:
         "../../envs/preddiff.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more(4000),
+        runtime=more(60),
     params:
         expectations=f"{RESULTS}/expectations/{{explanation}}.zarr",
         store=subpath(output[0], parent=True),
@@ -69,8 +69,8 @@ rule localise:
     conda:
         "../../envs/preddiff.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=more(4000),
+        runtime=more(60),
     params:
         stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
         classifier=subpath(input.classifier, parent=True),
@@ -110,8 +110,9 @@ rule deletion:
         "../../envs/preddiff.yaml"
     threads: NETWORK_THREADS
     resources:
-        mem_mb=4000,
-        runtime=240,
+        gpu=1,
+        mem_mb=more(4000),
+        runtime=more(240),
     params:
         stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
         classifier=subpath(input.classifier, parent=True),
