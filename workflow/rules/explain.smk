@@ -53,10 +53,6 @@ rule open_expectations:
         "--out {params.store:q} --marker {output:q} 2>&1 | tee {log:q}"
 
 
-localrules:
-    open_expectations,
-
-
 rule explain:
     """Compute the missing expectations of a shard's items."""
     input:
@@ -124,3 +120,8 @@ rule sensitivity:
         "preddiff sensitivity --data {params.data:q} --classifier {params.classifier:q} "
         "--predictions {input.predictions:q} {params.settings} --threads {threads} "
         "--out {params.store:q} 2>&1 | tee {log:q}"
+
+
+# Light: not worth a job of its own on a cluster.
+localrules:
+    open_expectations,

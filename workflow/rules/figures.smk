@@ -69,3 +69,9 @@ rule image_figure:
     shell:
         "preddiff image-figure {params.stores:q} {params.settings} --out {output.png:q} "
         "2>&1 | tee {log:q}"
+
+
+# Light: not worth a job of its own on a cluster.
+localrules:
+    figure,
+    image_figure,

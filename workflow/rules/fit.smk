@@ -209,3 +209,10 @@ rule gaussian:
     shell:
         "preddiff gaussian --data {params.data:q} {params.settings} --seed {params.seed} "
         "--threads {threads} --out {params.store:q} 2>&1 | tee {log:q}"
+
+
+# Light: not worth a job of its own on a cluster.
+localrules:
+    fetch_weights,
+    torchvision,
+    module,

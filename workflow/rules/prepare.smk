@@ -47,10 +47,6 @@ rule fetch_oasis:
         "preddiff fetch-oasis {params.settings} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
-localrules:
-    fetch_oasis,
-
-
 rule prepare:
     """Validate a cohort and write it as a Zarr store."""
     input:
@@ -132,3 +128,9 @@ rule prepare_digits:
     shell:
         "preddiff prepare-digits {params.settings} --seed {params.seed} --out {params.store:q} "
         "2>&1 | tee {log:q}"
+
+
+# Light: not worth a job of its own on a cluster.
+localrules:
+    fetch_oasis,
+    prepare_digits,

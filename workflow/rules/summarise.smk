@@ -127,3 +127,8 @@ rule deletion:
         "--data {params.data:q} --gaussian {params.gaussian:q} --k {params.k} "
         "--random-orders {params.orders} --seed {params.seed} --threads {threads} "
         "--out {output.table:q} 2>&1 | tee {log:q}"
+
+
+# Light: not worth a job of its own on a cluster.
+localrules:
+    localise,
