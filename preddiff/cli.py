@@ -194,6 +194,13 @@ def _info(a: argparse.Namespace) -> None:
     print(describe(a.store))
 
 
+def _status(a: argparse.Namespace) -> None:
+    from preddiff.stages.status import report
+
+    for number, folder in enumerate(a.studies):
+        print("\n" * bool(number) + report(folder))
+
+
 def _verify(a: argparse.Namespace) -> None:
     from preddiff.stages.verify import report
 
@@ -379,6 +386,9 @@ def parser() -> argparse.ArgumentParser:
     option(p, "--data", "data store")
     add_options(p, FigureSettings)
     option(p, "--out", "picture to write (.png; a .pdf is written beside it)")
+
+    p = stage("status", _status, "print how far the explanations of a study are")
+    p.add_argument("studies", type=Path, nargs="+", help="folders results/<study>")
 
     p = stage("verify", _verify, "read stores back, and list what is damaged")
     p.add_argument("stores", type=Path, nargs="+", help="any stores of a study")

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,44 @@ def expectation_variables(
         "variance": per_window("variance of z over the sampler's draws"),
         "mean": per_window("expectation E[z | x without window]"),
     }
+
+
+class Layout:
+    """How much of an expectation store is written, told by its files alone: quick for any size.
+
+    Parameters
+    ----------
+    path : Path
+
+    Attributes
+    ----------
+    items : int
+    blocks : int
+        Blocks of each item.
+    """
+
+    def __init__(self, path: Path) -> None:
+        mean = array(open_store(path), "mean")
+        self.items = mean.shape[0]
+        shard = mean.shards or mean.chunks
+        self.blocks = prod(n // c for n, c in zip(shard, mean.chunks, strict=True))
+        self._files = {item: file for file, item in _files(path / "mean", r"[0-9.]*")}
+
+    def items_begun(self) -> list[int]:
+        """Items of which anything is written."""
+        return sorted(self._files)
+
+    def blocks_written(self, item: int) -> int:
+        """Blocks of an item that are written, from the index that ends its Zarr shard."""
+        size = 16 * self.blocks + 4
+        try:
+            with self._files[item].open("rb") as file:
+                file.seek(-size, os.SEEK_END)
+                index = np.frombuffer(file.read(size - 4), dtype="<u8")
+        except (KeyError, OSError):
+            return 0
+        # An offset and a length for each chunk, all ones for those that are not there.
+        return int(np.count_nonzero(index.reshape(-1, 2)[:, 0] != np.iinfo(np.uint64).max))
 
 
 class ExpectationStore:

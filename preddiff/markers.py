@@ -1,4 +1,4 @@
-"""Markers: the files that tell which shards of an expectation store are complete."""
+"""Markers: the files that tell which shards of an expectation store are begun, and complete."""
 
 import json
 from collections.abc import Iterator
@@ -36,3 +36,46 @@ def markers_of(store: Path) -> Iterator[tuple[Path, Marker | None]]:
             yield path, Marker(found["first"], found["last"], tuple(found["items"]))
         except (ValueError, KeyError, TypeError):
             yield path, None
+
+
+@dataclass(frozen=True)
+class Started:
+    """A job that was begun and has not written its marker yet.
+
+    Attributes
+    ----------
+    first, last : int
+        Its items, as a marker has them.
+    host : str
+        Where it was begun.
+    since : float
+        When, in seconds since 1970.
+    blocks_done : int
+        Blocks of its items that were complete then.
+    """
+
+    first: int
+    last: int | None
+    host: str
+    since: float
+    blocks_done: int
+
+    def end(self, items: int) -> int:
+        """Item that it stops before, of so many in the store."""
+        return items if self.last is None else min(self.last, items)
+
+
+def started_file(store: Path, first: int, last: int | None) -> Path:
+    """File that tells that items are being explained."""
+    return store.with_suffix(".started") / f"items-{first:05d}-{last or 0:05d}.json"
+
+
+def started_in(store: Path) -> tuple[Started, ...]:
+    """Jobs of a store that were begun and are not done; those that cannot be read are left out."""
+    found = []
+    for path in sorted(store.with_suffix(".started").glob("*.json")):
+        try:
+            found.append(Started(**json.loads(path.read_text())))
+        except (ValueError, TypeError, FileNotFoundError):
+            continue
+    return tuple(found)

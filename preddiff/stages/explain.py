@@ -1,7 +1,11 @@
 """Stage explain: fill the missing blocks of an expectation store for a range of its items."""
 
+import json
+import socket
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,7 @@ from preddiff.gaussian import LocatedPatchGaussian
 from preddiff.inputs import Inputs
 from preddiff.items import Items
 from preddiff.locks import Claim, claim
-from preddiff.markers import Marker
+from preddiff.markers import Marker, Started, started_file
 from preddiff.progress import progress
 from preddiff.provenance import digest_json
 from preddiff.readout import Readout
@@ -76,6 +80,8 @@ def explain(
         with mine.writing():
             store.remove_leftovers(numbers)
         missing = _missing(store, numbers, mine)
+        started = started_file(path, first, last)
+        _tell(started, store, slice(first, last), missing)
         if any(missing.values()):
             inputs = Inputs.of(path, store.about)
             items = Items(inputs.data)
@@ -84,6 +90,7 @@ def explain(
         if marker is not None:
             with mine.writing():
                 _mark(marker, store, slice(first, last))
+        started.unlink(missing_ok=True)
 
 
 def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[int, list[Block]]:
@@ -101,6 +108,17 @@ def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[i
                 store.forget(number, damaged)
             missing[number] = store.missing(number)
     return missing
+
+
+def _tell(
+    started: Path, store: ExpectationStore, shard: slice, missing: dict[int, list[Block]]
+) -> None:
+    """Write down that a shard is begun, for the stage status."""
+    done = sum(len(store.blocks) - len(blocks) for blocks in missing.values())
+    about = Started(shard.start, shard.stop, socket.gethostname(), time.time(), done)
+    remove_leftovers(started)
+    with write_atomically(started) as temporary:
+        temporary.write_text(json.dumps(asdict(about)) + "\n")
 
 
 def _mark(marker: Path, store: ExpectationStore, shard: slice) -> None:

@@ -84,7 +84,7 @@ class Study:
         config = write_config(folder / "config.yaml", settings)
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
         command += ["--configfile", str(config), "--profile", str(ROOT / "workflow/profiles/slurm")]
-        command += ["--seconds-between-status-checks", "1", "--latency-wait", "10"]
+        command += ["--slurm-init-seconds-before-status-checks", "1"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, text=True

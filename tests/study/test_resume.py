@@ -17,6 +17,7 @@ import xarray as xr
 
 from preddiff.errors import InputError
 from preddiff.expectations import ExpectationStore
+from preddiff.stages.status import report, status_of
 from preddiff.stages.verify import verify
 from tests.study.commands import chunks_of, preddiff
 from tests.study.small_store import Explaining, Written, open_store, prepare
@@ -169,6 +170,39 @@ def test_resuming_mends_what_is_damaged(made: Path, copy: Path) -> None:
     chunks_of(copy, "mean", 7).write_bytes(b"")
     assert "item 'sub-05': 1 blocks are damaged" in explained(copy)
     assert_same_bits(copy, made / "complete/e.zarr")
+
+
+def test_status_tells_what_is_done_running_and_lost(made: Path, tmp_path: Path) -> None:
+    store = tmp_path / "study/expectations/e.zarr"
+    blocks = len(ExpectationStore(made / "complete/e.zarr").blocks)
+    open_store(made, store)
+    assert report(tmp_path / "study").splitlines()[1].split()[:4] == ["e", "0", "of", "14"]
+    logs = tmp_path / "study/logs"
+    logs.mkdir()
+    assert list(Explaining(store, logs / "explain-e-00000-00001.log", 0, 1).written())
+    lost = Explaining(store, logs / "explain-e-00001-00003.log", 1, 3)
+    list(islice(lost.written(), 3))
+    lost.kill()
+    job = Explaining(store, logs / "explain-e-00003-00014.log", 3, 14)
+    list(islice(job.written(), 9))
+    os.kill(job.process.pid, signal.SIGSTOP)
+    found = status_of(store)
+    assert (found.items, found.items_done) == (14, 1)
+    assert found.blocks == 14 * blocks
+    written = ExpectationStore(store)
+    assert found.blocks_done == sum(blocks - len(written.missing(item)) for item in range(14))
+    assert [job.first for job in found.running] == [3]
+    assert found.running[0].blocks_done >= 8 and found.seconds_left > 0
+    text = report(tmp_path / "study")
+    assert "e, items 1 to 3: begun" in text and "explain-e-00001-00003.log ends with" in text
+    assert "window/s" in text.splitlines()[-1]
+    assert preddiff("status", tmp_path / "study").stdout.startswith("explanation")
+    os.kill(job.process.pid, signal.SIGCONT)
+    list(job.written())
+    explained(store)
+    done = status_of(store)
+    assert done.blocks_done == done.blocks and not done.running and not done.stopped
+    assert preddiff("status", tmp_path).returncode == 2
 
 
 def test_verify_finds_damage_in_any_store(made: Path, copy: Path) -> None:
