@@ -1,5 +1,6 @@
 """Running Snakemake and the command line in tests."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +8,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def snakemake(folder: Path, config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def snakemake(
+    folder: Path, config: Path, *arguments: str, package: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake in a folder; the package is taken from another folder where one is given."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
     command += ["--configfile", config, "--cores", "2", "--workflow-profile", "none", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environment = os.environ | ({"PYTHONPATH": str(package)} if package else {})
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env=environment
+    )
 
 
 def preddiff(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -18,9 +25,11 @@ def preddiff(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def planned(folder: Path, config: Path) -> dict[str, int]:
+def planned(
+    folder: Path, config: Path, *arguments: str, package: Path | None = None
+) -> dict[str, int]:
     """Rules that would run, and how often, from a dry run."""
-    done = snakemake(folder, config, "-n", "--quiet", "rules")
+    done = snakemake(folder, config, "-n", "--quiet", "rules", *arguments, package=package)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in (done.stdout + done.stderr).splitlines()]
     jobs = {x[0]: int(x[1]) for x in lines if len(x) == 2 and x[1].isdigit()}
