@@ -25,6 +25,8 @@ def slurm() -> Iterator[None]:
     up = subprocess.run([HERE / "up.sh"], capture_output=True, text=True, check=False)
     if "a Slurm of its own" in up.stderr:
         pytest.skip(up.stderr.strip())
-    assert up.returncode == 0, up.stdout + up.stderr
-    yield
-    subprocess.run([HERE / "down.sh"], check=True)
+    try:
+        assert up.returncode == 0, up.stdout + up.stderr
+        yield
+    finally:
+        subprocess.run([HERE / "down.sh"], check=True)
