@@ -22,6 +22,8 @@ from preddiff.targets import Target, check_target
 
 # Names become parts of file names, so that they hold nothing that a path or a shell could read.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+# Items are called as their files or tables call them; a command line would read these as options.
+ItemName = Annotated[str, StringConstraints(pattern=r"^[^-]")]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -361,7 +363,7 @@ class TargetSettings(Settings):
         "true, top-1, top-2, ...), layer:NAME for every feature map of a layer, layer:NAME:0,7 for "
         "some; if null the probability of a cohort's second class, or of the top class",
     )
-    items: list[str] | Positive | None = Field(
+    items: list[ItemName] | Positive | None = Field(
         None,
         description="names of the items to explain, or how many of the first; if null all of a "
         "cohort, all images that are not for training only",
@@ -488,7 +490,7 @@ class FigureSettings(MapSettings):
     kind: Literal["weights", "subjects", "slices", "patch-sizes"] = Field(
         description="weights (figure 9), subjects (10), slices (11) or patch-sizes (12)"
     )
-    item: str | None = Field(
+    item: ItemName | None = Field(
         None,
         description="subject to show; if null the one of the second class that the classifier "
         "is surest of",
@@ -512,7 +514,7 @@ class ImageFigureSettings(MapSettings):
         description="sensitivity (figures 1 and 13), compare (several explanations side by side: "
         "3, 4 and 8), maps (feature maps: 5 and 6) or classes (top classes: 7)"
     )
-    items: list[str] | Positive = Field(
+    items: list[ItemName] | Positive = Field(
         3, description="names of the images to show, or how many of the first"
     )
     targets: list[str] | None = Field(

@@ -151,7 +151,10 @@ def open_store(path: Path, mode: str = "r") -> zarr.Group:
         If there is no store.
     """
     try:
-        return zarr.open_group(path, mode="r+" if mode == "r+" else "r", use_consolidated=False)
+        # Not in Zarr's version 2, which knows a codec that unpickles what it reads.
+        return zarr.open_group(
+            path, mode="r+" if mode == "r+" else "r", zarr_format=3, use_consolidated=False
+        )
     except (FileNotFoundError, zarr.errors.GroupNotFoundError):
         raise InputError(f"{path}: no such store; run the stage that makes it first") from None
     except (json.JSONDecodeError, KeyError, ValueError) as error:
@@ -200,7 +203,7 @@ def open_dataset(path: Path) -> xr.Dataset:
         If there is no store.
     """
     open_store(path)
-    return xr.open_zarr(path, chunks=None)
+    return xr.open_zarr(path, chunks=None, zarr_format=3)
 
 
 def provenance_of(path: Path) -> dict[str, Any]:

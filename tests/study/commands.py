@@ -8,12 +8,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
+def snakemake_command(config: Path) -> list[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    return [*command, "--configfile", str(config), "--cores", "2", "--workflow-profile", "none"]
+
+
 def snakemake(
     folder: Path, config: Path, *arguments: str, package: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run Snakemake in a folder; the package is taken from another folder where one is given."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
-    command += ["--configfile", config, "--cores", "2", "--workflow-profile", "none", *arguments]
+    command = [*snakemake_command(config), *arguments]
     environment = os.environ | ({"PYTHONPATH": str(package)} if package else {})
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, env=environment

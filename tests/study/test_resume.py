@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +20,14 @@ from preddiff.errors import InputError
 from preddiff.expectations import ExpectationStore
 from preddiff.stages.status import report, status_of
 from preddiff.stages.verify import verify
-from tests.study.commands import chunks_of, preddiff
+from tests.study.cohort import small_study, write_cohort, write_config
+from tests.study.commands import (
+    chunks_of,
+    planned,
+    preddiff,
+    snakemake,
+    snakemake_command,
+)
 from tests.study.small_store import Explaining, Written, open_store, prepare
 
 KILLS = 52
@@ -103,10 +111,12 @@ def test_of_two_jobs_one_waits_and_takes_over_when_the_other_dies(
     open_store(made, store)
     first = Explaining(store, tmp_path / "first", 0, 7)
     list(islice(first.written(), 3))
+    os.kill(first.process.pid, signal.SIGSTOP)
     second = Explaining(store, tmp_path / "second", 3, 9)
     beside = Explaining(store, tmp_path / "beside", 9, 14)
     assert len(list(beside.written())) == 5 * len(ExpectationStore(store).blocks)
-    _wait_for(tmp_path / "second", "another process explains items 3 to 8")
+    told = "another process explains items 3 to 8"
+    _wait_for(tmp_path / "second", lambda log: told in log.read_text())
     first.kill()
     assert list(second.written())
     assert second.process.exitcode == 0
@@ -114,10 +124,10 @@ def test_of_two_jobs_one_waits_and_takes_over_when_the_other_dies(
     assert_same_bits(store, made / "complete/e.zarr")
 
 
-def _wait_for(log: Path, text: str, seconds: float = 60.0) -> None:
+def _wait_for(path: Path, condition: Callable[[Path], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
-    while not (log.exists() and text in log.read_text()):
-        assert time.monotonic() < end, f"{log} does not tell: {text}"
+    while not (path.exists() and condition(path)):
+        assert time.monotonic() < end, f"what is waited for in {path} does not come"
         time.sleep(0.01)
 
 
@@ -233,6 +243,38 @@ def test_added_items_are_explained_and_the_others_kept(made: Path, tmp_path: Pat
     for name in ("reference", "mean", "change", "variance"):
         expected = complete[name].sel(item=["sub-01", "sub-03", "sub-07", "sub-05"])
         assert one[name].values.tobytes() == expected.values.tobytes()
+
+
+def test_killed_snakemake_goes_on_after_its_lock_is_cleared(tmp_path: Path) -> None:
+    settings = small_study(write_cohort(tmp_path / "cohort"), "small")
+    settings["explanations"] = {
+        "samples": {**settings["explanations"]["samples"], "samples": 1500, "sampler": "marginal"}
+    }
+    settings["figures"] = {}
+    config = write_config(tmp_path / "config.yaml", settings)
+    # What comes before is made in peace.
+    assert snakemake(tmp_path, config, "--until", "open_expectations").returncode == 0
+    store = tmp_path / "results/small/expectations/samples.zarr"
+    for everything in (False, True):
+        with (tmp_path / "log").open("w") as log:
+            run = subprocess.Popen(
+                [*snakemake_command(config), "--rerun-incomplete"],
+                cwd=tmp_path, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        _wait_for(tmp_path / "log", lambda log: "rule explain:" in log.read_text())
+        _wait_for(store.with_suffix(".started"), lambda folder: any(folder.iterdir()))
+        # Its jobs run on, or are killed with it.
+        os.killpg(run.pid, signal.SIGKILL) if everything else run.kill()
+        run.wait()
+        refused = snakemake(tmp_path, config, "--rerun-incomplete")
+        assert refused.returncode != 0 and "--unlock" in refused.stdout + refused.stderr
+        assert snakemake(tmp_path, config, "--unlock").returncode == 0
+    done = snakemake(tmp_path, config, "--rerun-incomplete")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert xr.open_zarr(store)["mean"].notnull().all()
+    names = [path.name for path in (tmp_path / "results").rglob("*") if path.is_file()]
+    assert not [name for name in names if name.startswith(".") or name.endswith(".partial")]
+    assert planned(tmp_path, config) == {}
 
 
 @pytest.fixture

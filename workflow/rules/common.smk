@@ -108,6 +108,11 @@ def table_of(wildcards):
     )
 
 
+def trackable(path):
+    """Whether Snakemake can track a file: it takes braces in its name for wildcards."""
+    return not {"{", "}"}.intersection(str(path))
+
+
 def volumes_of(wildcards):
     """Files that a user's table names; those that are missing are left to the rule to report."""
     dataset = study.datasets[wildcards.dataset]
@@ -115,7 +120,7 @@ def volumes_of(wildcards):
         return []
     subjects = mended_by_the_user(read_table, dataset.table, dataset.part(Columns))
     files = [s.file for s in subjects] + [s.truth for s in subjects if s.truth]
-    return [str(path) for path in files if path.exists()]
+    return [str(path) for path in files if path.exists() and trackable(path)]
 
 
 def store(kind, name):
@@ -281,7 +286,7 @@ def files_of(dataset):
     images = images_of(dataset)
     files = [str(path) for path in (chosen.images, chosen.classes) if path]
     if len(images) <= TRACKED_IMAGES:
-        files += [str(path) for path in images if path.is_file()]
+        files += [str(path) for path in images if path.is_file() and trackable(path)]
     return files
 
 
