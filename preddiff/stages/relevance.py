@@ -1,5 +1,7 @@
 """Stage relevance: evidence of the windows, and from it the relevance of the voxels."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ from preddiff.windows import FloatArray
 # Maps that are stored together: all of a few classes, a part of a layer of many.
 TARGETS_PER_CHUNK = 64
 
+_ITEMS_PER_WRITE = 8
+_BYTES_PER_WRITE = 64_000_000
+
 
 def compute_relevance(expectations: Path, out: Path) -> None:
     """Write the relevance of all items of a complete expectation store.
@@ -43,14 +48,34 @@ def compute_relevance(expectations: Path, out: Path) -> None:
     with replace_folder(out) as folder:
         _create(folder, store, out)
         group = zarr.open_group(folder, mode="r+", use_consolidated=False)
-        for number in progress(range(len(store.items)), desc="relevance", unit="item"):
-            expectations_of_item = store.read(number)
-            found = [
-                _of_target(store, about, Target.parse(text), row, expectations_of_item)
-                for row, text in enumerate(store.targets)
-            ]
-            array(group, "relevance")[number] = np.stack([r for r, _ in found]).astype(np.float32)
-            array(group, "stderr")[number] = np.stack([e for _, e in found]).astype(np.float32)
+        arrays = [array(group, name) for name in ("relevance", "stderr")]
+        with progress(total=len(store.items), desc="relevance", unit="item") as bar:
+            for part in parts_to_write(arrays[0]):
+                found = [_of_item(store, about, number) for number in range(part.start, part.stop)]
+                for stored, values in zip(arrays, zip(*found, strict=True), strict=True):
+                    stored[part] = np.stack(values)
+                bar.update(part.stop - part.start)
+
+
+def parts_to_write(stored: zarr.Array[Any]) -> Iterator[slice]:
+    """Ranges of items that are written in one go: Zarr then compresses several at a time."""
+    size = stored.dtype.itemsize * math.prod(stored.shape[1:])
+    step = max(1, min(_ITEMS_PER_WRITE, _BYTES_PER_WRITE // size))
+    for first in range(0, stored.shape[0], step):
+        yield slice(first, min(first + step, stored.shape[0]))
+
+
+def _of_item(
+    store: ExpectationStore, about: dict[str, Any], number: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Relevance and its standard error (targets, *space) of an item."""
+    expectations = store.read(number)
+    found = [
+        _of_target(store, about, Target.parse(text), row, expectations)
+        for row, text in enumerate(store.targets)
+    ]
+    maps, errors = (np.stack(values).astype(np.float32) for values in zip(*found, strict=True))
+    return maps, errors
 
 
 def _of_target(

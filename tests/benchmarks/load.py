@@ -26,7 +26,7 @@ import zarr
 from preddiff.engines import Expectations
 from preddiff.expectations import ExpectationStore, expectation_variables
 from preddiff.markers import Marker
-from preddiff.stages.relevance import create_relevance
+from preddiff.stages.relevance import create_relevance, parts_to_write
 from preddiff.stores import array, create
 from preddiff.windows import Windows
 
@@ -141,8 +141,8 @@ def throughput(folder: Path, items: int = 100) -> None:
     relevance = array(group, "relevance")
 
     def write() -> None:
-        for number in range(items):
-            relevance[number] = maps[number]
+        for part in parts_to_write(relevance):
+            relevance[part] = maps[part]
         os.sync()
 
     def write_numpy() -> None:
@@ -154,7 +154,7 @@ def throughput(folder: Path, items: int = 100) -> None:
     rates = {
         "written": (timed(write), timed(write_numpy)),
         "read": (
-            timed(lambda: [np.asarray(relevance[number]) for number in range(items)]),
+            timed(lambda: [np.asarray(relevance[part]) for part in parts_to_write(relevance)]),
             timed(lambda: [np.load(folder / f"{number}.npy") for number in range(items)]),
         ),
     }

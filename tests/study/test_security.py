@@ -68,7 +68,7 @@ def test_hostile_names_of_subjects_stay_names(tmp_path: Path) -> None:
     results = (folder / "results").relative_to(tmp_path)
     config = (folder / "config.yaml").relative_to(tmp_path)
     assert all(path == config or path.is_relative_to(results) for path in added)
-    niftis = list((folder / "results/small/relevance/marginal-nifti").iterdir())
+    niftis = list((folder / "results/small/relevance/marginal-nifti").glob("*.nii.gz"))
     assert len(niftis) == 2 * len(names)
 
 
