@@ -19,7 +19,7 @@ from tests.study.commands import ROOT, planned, snakemake
 
 pytestmark = pytest.mark.usefixtures("slurm")
 
-SECONDS = 300.0
+SECONDS = 600.0
 
 
 def digits(samples: int = 300, items: int = 4, items_per_job: int = 2) -> dict[str, Any]:

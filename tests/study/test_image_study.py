@@ -13,7 +13,7 @@ import xarray as xr
 import yaml
 
 from tests.study.cohort import write_config
-from tests.study.commands import ROOT, planned, preddiff, snakemake
+from tests.study.commands import ROOT, chunks_of, planned, preddiff, snakemake
 from tests.study.photographs import SIDE, image_study, write_photographs
 
 
@@ -135,7 +135,7 @@ def test_interrupted_runs_give_the_same_bits(study, tmp_path: Path) -> None:
     store = tmp_path / "copy/results/small/expectations/conditional.zarr"
     intact = xr.open_zarr(store).load()
     for item in (0, 7):
-        shutil.rmtree(store / "mean/c" / str(item))
+        chunks_of(store, "mean", item).unlink()
     for first, last in ((5, 10), (0, 5)):
         done = preddiff("explain", store, "--first", first, "--last", last, "--threads", 2)
         assert done.returncode == 0, done.stderr
@@ -144,10 +144,44 @@ def test_interrupted_runs_give_the_same_bits(study, tmp_path: Path) -> None:
         assert intact[name].values.tobytes() == again[name].values.tobytes()
 
 
+def test_an_image_that_is_added_is_explained_alone(study, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(study[0], folder)
+    store = folder / "results/small/expectations/grey.zarr"
+    before = when_written(store)
+    photographs = folder / "photographs"
+    shutil.copy(photographs / "image-0.png", photographs / "another.png")
+    header, *rows = (photographs / "sheet.tsv").read_text().splitlines()
+    (photographs / "sheet.tsv").write_text("\n".join([header, "another.png\tred", *rows]) + "\n")
+    settings = image_study(photographs, "small")
+    # The sampler goes on to learn from the images that it learnt from before.
+    settings["datasets"]["before"] = study[2]["datasets"]["photographs"]
+    settings["samplers"] = {"grey": {"kind": "grey", "dataset": "before"}}
+    settings["explanations"] = {"grey": settings["explanations"]["grey"] | {"items": 5}}
+    settings["figures"] = {}
+    done = snakemake(folder, write_config(folder / "config.yaml", settings))
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = when_written(store)
+    assert list(after) == ["another.png", *before]
+    assert {name: after[name] for name in before} == before
+
+
+def when_written(store: Path) -> dict[str, int]:
+    """When the expectations of each item were written last, in nanoseconds."""
+    items = xr.open_zarr(store)["item"].values
+    files = {name: chunks_of(store, "mean", number) for number, name in enumerate(items)}
+    return {str(name): file.stat().st_mtime_ns for name, file in files.items()}
+
+
+def forget_means(store: Path) -> None:
+    for file in (store / "mean").glob("c.*"):
+        file.unlink()
+
+
 def test_a_network_that_changed_is_refused(study, tmp_path: Path) -> None:
     shutil.copytree(study[0], tmp_path / "copy")
     store = tmp_path / "copy/results/small/expectations/grey.zarr"
-    shutil.rmtree(store / "mean/c")
+    forget_means(store)
     with (tmp_path / "copy/photographs/network.py").open("a") as file:
         file.write("# changed\n")
     done = preddiff("explain", store)
@@ -157,7 +191,7 @@ def test_a_network_that_changed_is_refused(study, tmp_path: Path) -> None:
 def test_images_that_changed_are_refused(study, tmp_path: Path) -> None:
     shutil.copytree(study[0], tmp_path / "copy")
     folder, made = tmp_path / "copy/photographs", tmp_path / "copy/results/small"
-    shutil.rmtree(made / "expectations/grey.zarr/mean/c")
+    forget_means(made / "expectations/grey.zarr")
     shutil.copy(folder / "image-1.png", folder / "image-0.png")
     done = preddiff(
         "prepare-images", "--images", folder / "sheet.tsv", "--classes", folder / "classes.txt",
