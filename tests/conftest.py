@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from preddiff.gaussian import PatchGaussian
+
 # Tests run side by side: how long an example takes says nothing.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
-
-from preddiff.gaussian import PatchGaussian
 
 
 @pytest.fixture
