@@ -120,7 +120,9 @@ def _open(a: argparse.Namespace) -> None:
     inputs = Inputs(a.data, a.classifier, a.gaussian, a.donors, a.predictions)
     sampler, settings = read_options(a, SamplerSettings), read_options(a, WindowSettings)
     changed = open_expectations(inputs, sampler, settings, a.seed, a.out)
-    if changed:
+    if changed and all(line.startswith("items: ") for line in changed):
+        print(f"{a.out}: other items; those that are as before are kept", file=sys.stderr)
+    elif changed:
         print(f"{a.out}: started anew, since this changed:", *changed, sep="\n  ", file=sys.stderr)
     if a.marker is not None:
         a.marker.parent.mkdir(parents=True, exist_ok=True)
