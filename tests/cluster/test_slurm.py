@@ -20,6 +20,8 @@ from tests.study.commands import ROOT, planned, snakemake
 pytestmark = pytest.mark.usefixtures("slurm")
 
 SECONDS = 600.0
+# No other test has a study of this name.
+STORE = "results/digits/expectations/marginal.zarr"
 
 
 def digits(samples: int = 300, items: int = 4, items_per_job: int = 2) -> dict[str, Any]:
@@ -103,7 +105,7 @@ class Study:
 
 
 def expectations(folder: Path) -> xr.Dataset:
-    return xr.open_zarr(folder / "results/digits/expectations/marginal.zarr").load()
+    return xr.open_zarr(folder / STORE).load()
 
 
 def assert_same_bits(one: xr.Dataset, other: xr.Dataset) -> None:
@@ -137,7 +139,8 @@ def test_cancelled_jobs_lost_nodes_and_time_limits_are_survived(here: Path, tmp_
     lose(lost.node)
     # Slurm looks for jobs that are late every half minute: until then this one stands still.
     first = int(late.comment.rsplit("_", 2)[1])
-    study.wait_until(lambda: stop(f"preddiff explain .*--first {first} "), "the job's process")
+    job = f"preddiff explain {STORE} --first {first} "
+    study.wait_until(lambda: stop(job), "the job's process")
     scontrol("update", f"JobId={late.number}", "TimeLimit=00:00:01")
     cancelled = study.wait_until(
         lambda: next((j for j in running() if j.comment not in (late.comment, lost.comment)), None),
