@@ -44,12 +44,20 @@ class Claim:
             If the store was deleted or started anew since it was claimed.
         """
         with _held(self._lock, fcntl.LOCK_SH, _LAYOUT, 1):
-            if not _is_still(self.store, self._folder):
-                raise InputError(
-                    f"{self.store}: the store was deleted or started anew while this job was "
-                    "filling it; what was to be written is dropped, run again"
-                )
-            yield
+            self._require_in_place()
+            try:
+                yield
+            except OSError:
+                # Most plainly told, if that is why the file system refused.
+                self._require_in_place()
+                raise
+
+    def _require_in_place(self) -> None:
+        if not _is_still(self.store, self._folder):
+            raise InputError(
+                f"{self.store}: the store was deleted or started anew while this job was filling "
+                "it; what was to be written is dropped, run again"
+            )
 
 
 @contextmanager
