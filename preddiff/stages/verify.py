@@ -70,15 +70,14 @@ def _remove_marker(path: Path, number: int) -> None:
 
 
 def _damaged_parts(group: zarr.Group) -> Iterator[str]:
-    for name in sorted(group.array_keys()):
-        stored = array(group, name)
-        parts = list(_parts(stored))
-        for part in progress(parts, desc=f"verify {name}", unit="chunk", leave=False):
-            try:
-                stored[part]
-            except (ValueError, RuntimeError) as error:
-                where = ", ".join(f"{p.start} to {p.stop - 1}" for p in part)
-                yield f"array '{name}', {where}: {error}"
+    arrays = {name: array(group, name) for name in sorted(group.array_keys())}
+    parts = [(name, part) for name, stored in arrays.items() for part in _parts(stored)]
+    for name, part in progress(parts, desc="verify", unit="chunk"):
+        try:
+            arrays[name][part]
+        except (ValueError, RuntimeError) as error:
+            where = ", ".join(f"{p.start} to {p.stop - 1}" for p in part)
+            yield f"array '{name}', {where}: {error}"
 
 
 def _parts(stored: zarr.Array[Any]) -> Iterator[tuple[slice, ...]]:

@@ -85,7 +85,9 @@ def main() -> None:
     arguments = parser.parse_args()
     device = device_of(arguments.device)
     use_cores(arguments.threads)
-    figure, axes = pyplot.subplots(1, len(VARIED), figsize=(12, 3), layout="constrained")
+    figure, axes = pyplot.subplots(
+        1, len(VARIED), figsize=(12, 3), layout="constrained", sharey=True
+    )
     print(f"{arguments.network} on {device}: an image, a forward pass, its arithmetic, their ratio")
     for axis, (key, values) in zip(axes, VARIED.items(), strict=True):
         found = []
@@ -100,8 +102,10 @@ def main() -> None:
             )
             found.append(seconds)
         axis.loglog(values, found, "o-")
+        axis.set_xticks(values, labels=map(str, values))
+        axis.minorticks_off()
         axis.set_xlabel(key)
-        axis.set_ylabel("seconds of an image")
+    axes[0].set_ylabel("seconds of an image")
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(arguments.out, dpi=120)
