@@ -12,16 +12,23 @@ from torch import Tensor
 
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import Network, NetworkNodes
-from preddiff.engines import Engine, Expectations, linear
+from preddiff.classifiers.readout import Readout
+from preddiff.classifiers.standardisation import Standardisation
+from preddiff.engines import linear
+from preddiff.engines.base import Engine, Expectations
 from preddiff.engines.dense import Dense
-from preddiff.engines.incremental import Incremental
+from preddiff.engines.incremental.engine import Incremental
 from preddiff.errors import InputError
-from preddiff.evidence import activation_difference, weight_of_evidence, weight_of_evidence_slope
+from preddiff.evidence import (
+    activation_difference,
+    relevance,
+    standard_error,
+    weight_of_evidence,
+    weight_of_evidence_slope,
+)
 from preddiff.progress import progress as show
-from preddiff.readout import Readout
-from preddiff.relevance import relevance, standard_error
-from preddiff.samplers import Conditional, Sampler
-from preddiff.standardisation import Standardisation
+from preddiff.samplers.base import Sampler
+from preddiff.samplers.conditional import Conditional
 from preddiff.targets import Target
 from preddiff.windows import FloatArray, Surroundings, Windows
 

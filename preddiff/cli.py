@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from preddiff.errors import InputError
-from preddiff.options import add_options, read_options
-from preddiff.settings import (
+from preddiff.settings.options import add_options, read_options
+from preddiff.settings.study import (
     Columns,
     DigitSettings,
     DigitTraining,
@@ -114,8 +114,8 @@ def _predict(a: argparse.Namespace) -> None:
 
 
 def _open(a: argparse.Namespace) -> None:
-    from preddiff.inputs import Inputs
     from preddiff.stages.open import open_expectations
+    from preddiff.storage.inputs import Inputs
 
     inputs = Inputs(a.data, a.classifier, a.gaussian, a.donors, a.predictions)
     sampler, settings = read_options(a, SamplerSettings), read_options(a, WindowSettings)
@@ -136,8 +136,8 @@ def _explain(a: argparse.Namespace) -> None:
 
 
 def _sensitivity(a: argparse.Namespace) -> None:
-    from preddiff.inputs import Inputs
     from preddiff.stages.sensitivity import compute_sensitivity
+    from preddiff.storage.inputs import Inputs
 
     inputs = Inputs(a.data, a.classifier, predictions=a.predictions)
     compute_sensitivity(inputs, read_options(a, TargetSettings), a.device, a.threads, a.out)

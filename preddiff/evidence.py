@@ -1,9 +1,9 @@
-"""Evidence of a window: weight of evidence for probabilities, activation difference otherwise."""
+"""Evidence of windows and relevance of voxels: section 3 of the paper, as functions of arrays."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FloatArray = NDArray[np.float64]
+from preddiff.windows import FloatArray, Windows
 
 
 def laplace_correction(p: ArrayLike, training_size: float, classes: int) -> FloatArray:
@@ -72,3 +72,32 @@ def weight_of_evidence_slope(
 def activation_difference(change: ArrayLike) -> FloatArray:
     """Activation difference z - E[z] (eq. 6 of the paper) from the change E[z] - z."""
     return -np.asarray(change, dtype=np.float64)
+
+
+def relevance(evidence: NDArray[np.floating], windows: Windows) -> FloatArray:
+    """Average evidence over the windows that contain each voxel (Algorithm 1: WE / counts).
+
+    Parameters
+    ----------
+    evidence : array (..., *windows.shape)
+
+    Returns
+    -------
+    float64 array (..., *windows.space)
+    """
+    return windows.sum_over_windows(evidence) / windows.counts
+
+
+def standard_error(evidence_error: NDArray[np.floating], windows: Windows) -> FloatArray:
+    """Standard error of relevance from those of the windows, whose draws are independent.
+
+    Parameters
+    ----------
+    evidence_error : array (..., *windows.shape)
+        Standard error of each window's evidence.
+
+    Returns
+    -------
+    float64 array (..., *windows.space)
+    """
+    return np.sqrt(windows.sum_over_windows(np.square(evidence_error))) / windows.counts

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from preddiff.gaussian import PatchGaussian
+from preddiff.samplers.gaussian import PatchGaussian
 
 # Tests run side by side: how long an example takes says nothing.
 settings.register_profile("tests", deadline=None)

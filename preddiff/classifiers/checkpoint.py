@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from preddiff.errors import InputError
-from preddiff.files import write_atomically
+from preddiff.storage.files import write_atomically
 
 StateDict = dict[str, Tensor]
 

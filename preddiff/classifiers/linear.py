@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from preddiff.errors import InputError
-from preddiff.files import write_atomically
-from preddiff.provenance import digest_arrays
+from preddiff.storage.files import write_atomically
+from preddiff.storage.provenance import digest_arrays
 from preddiff.windows import FloatArray
 
 

@@ -16,11 +16,11 @@ from preddiff.classifiers import digits, module
 from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict, write_state_dict
 from preddiff.classifiers.layers import OUTPUT, WithMeans, sharing_copy, traced
 from preddiff.classifiers.precision import Precision, arithmetic, keep_head
+from preddiff.classifiers.readout import Readout
+from preddiff.classifiers.standardisation import Standardisation
 from preddiff.errors import InputError
-from preddiff.files import write_atomically
-from preddiff.provenance import digest_file, digest_json
-from preddiff.readout import Readout
-from preddiff.standardisation import Standardisation
+from preddiff.storage.files import write_atomically
+from preddiff.storage.provenance import digest_file, digest_json
 
 KIND = "network"
 _WEIGHTS = "weights.safetensors"

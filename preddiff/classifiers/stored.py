@@ -6,8 +6,8 @@ from typing import Protocol
 
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import KIND, Network
+from preddiff.datasets.items import Items
 from preddiff.errors import InputError
-from preddiff.items import Items
 
 
 class Classifier(Protocol):

@@ -10,7 +10,7 @@ from nilearn.datasets import fetch_oasis_vbm, get_data_dirs
 from scipy.optimize import linear_sum_assignment
 
 from preddiff.errors import InputError
-from preddiff.files import write_atomically
+from preddiff.storage.files import write_atomically
 
 Tissue = Literal["gm", "wm"]
 MAPS: dict[Tissue, str] = {"gm": "gray_matter_maps", "wm": "white_matter_maps"}

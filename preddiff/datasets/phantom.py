@@ -17,8 +17,8 @@ from scipy import ndimage
 from scipy.interpolate import BSpline
 
 from preddiff.errors import InputError
-from preddiff.files import write_atomically
 from preddiff.progress import progress
+from preddiff.storage.files import write_atomically
 
 FloatArray = NDArray[np.float32]
 

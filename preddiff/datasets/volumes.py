@@ -13,7 +13,7 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from preddiff.errors import InputError
-from preddiff.settings import Columns
+from preddiff.settings.study import Columns
 
 # Affines that differ by less than this (in mm) describe the same grid.
 _TOLERANCE = 1e-3

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from preddiff.engines import Expectations, Progress, unseen
+from preddiff.classifiers.standardisation import Standardisation
+from preddiff.engines.base import Expectations, Progress, unseen
 from preddiff.errors import InputError
-from preddiff.samplers import Sampler, generator, window_voxels
-from preddiff.standardisation import Standardisation
+from preddiff.samplers.base import Sampler, generator, window_voxels
 from preddiff.windows import Block, FloatArray, Windows
 
 Nodes = Callable[[Tensor, str], Tensor]

@@ -11,20 +11,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import expit
 
-from preddiff import logistic_normal
 from preddiff.classifiers.linear import LinearClassifier
-from preddiff.engines import Expectations, Progress, over_draws, unseen
+from preddiff.engines import logistic_normal
+from preddiff.engines.base import Expectations, Progress, over_draws, unseen
 from preddiff.errors import InputError
-from preddiff.gaussian import Gaussian
-from preddiff.samplers import (
-    Conditional,
-    Grey,
-    Marginal,
-    Sampler,
-    generator,
-    groups,
-    window_voxels,
-)
+from preddiff.samplers.base import Sampler, generator, window_voxels
+from preddiff.samplers.conditional import Conditional, groups
+from preddiff.samplers.gaussian import Gaussian
+from preddiff.samplers.grey import Grey
+from preddiff.samplers.marginal import Marginal
 from preddiff.targets import Target
 from preddiff.windows import Block, FloatArray, Surroundings, Windows, offsets
 

@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from preddiff.files import write_atomically
+from preddiff.storage.files import write_atomically
 
 PLANES = ("sagittal", "coronal", "axial")
 _OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))

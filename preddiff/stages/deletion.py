@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from preddiff.classifiers.network import Network
-from preddiff.deletion import (
+from preddiff.datasets.items import Items
+from preddiff.devices import device_of, use_cores
+from preddiff.errors import InputError
+from preddiff.evaluation.deletion import (
     MEASURES,
     area_under,
     compare_curves,
@@ -19,14 +22,13 @@ from preddiff.deletion import (
     order_of_windows,
     random_order,
 )
-from preddiff.devices import device_of, use_cores
-from preddiff.errors import InputError
-from preddiff.files import write_atomically
-from preddiff.items import Items
 from preddiff.progress import progress
-from preddiff.samplers import Conditional, Grey, seed_of
+from preddiff.samplers.base import seed_of
+from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.grey import Grey
 from preddiff.stages.gaussian import load_gaussian, range_of
-from preddiff.stores import array, open_store
+from preddiff.storage.files import write_atomically
+from preddiff.storage.stores import array, open_store
 from preddiff.windows import FloatArray, IntArray, Windows
 
 RANDOM = "random"

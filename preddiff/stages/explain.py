@@ -13,26 +13,30 @@ import numpy as np
 
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import Network, NetworkNodes
+from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.stored import Classifier, load_classifier
+from preddiff.datasets.items import Items
 from preddiff.devices import device_of, use_cores
-from preddiff.engines import Engine, linear
+from preddiff.engines import linear
+from preddiff.engines.base import Engine
 from preddiff.engines.dense import Dense
-from preddiff.engines.incremental import Incremental
+from preddiff.engines.incremental.engine import Incremental
 from preddiff.errors import InputError
-from preddiff.expectations import ExpectationStore
-from preddiff.files import remove_leftovers, write_atomically
-from preddiff.gaussian import LocatedPatchGaussian
-from preddiff.inputs import Inputs
-from preddiff.items import Items
-from preddiff.locks import Claim, claim
-from preddiff.markers import Marker, Started, started_file
 from preddiff.progress import progress
-from preddiff.provenance import digest_json
-from preddiff.readout import Readout
-from preddiff.samplers import Conditional, Grey, Marginal, Sampler
+from preddiff.samplers.base import Sampler
+from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.gaussian import LocatedPatchGaussian
+from preddiff.samplers.grey import Grey
+from preddiff.samplers.marginal import Marginal
 from preddiff.stages.gaussian import load_gaussian, range_of
 from preddiff.stages.open import donors_digest, engine_digest, gaussian_digest, item_digests
-from preddiff.stores import PROVENANCE, array
+from preddiff.storage.expectations import ExpectationStore
+from preddiff.storage.files import remove_leftovers, write_atomically
+from preddiff.storage.inputs import Inputs
+from preddiff.storage.locks import Claim, claim
+from preddiff.storage.markers import Marker, Started, started_file
+from preddiff.storage.provenance import digest_json
+from preddiff.storage.stores import PROVENANCE, array
 from preddiff.targets import Target
 from preddiff.windows import Block
 

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure as Picture
 from numpy.typing import NDArray
 
 from preddiff.classifiers.linear import LinearClassifier
+from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.figures import volumes
 from preddiff.figures.overlay import save
-from preddiff.items import Items
-from preddiff.settings import FigureSettings
-from preddiff.stores import open_dataset
+from preddiff.settings.study import FigureSettings
+from preddiff.storage.stores import open_dataset
 
 # The paper shows more of the smallest windows' maps: 10% of the maximum for k = 2.
 _THRESHOLD_SMALL_WINDOWS = 0.10

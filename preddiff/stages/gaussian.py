@@ -12,9 +12,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from tqdm.dask import TqdmCallback
 
+from preddiff.datasets.items import Items
+from preddiff.datasets.slab import slab_of
 from preddiff.errors import InputError
-from preddiff.files import replace_folder
-from preddiff.gaussian import (
+from preddiff.progress import options as progress_options
+from preddiff.progress import progress
+from preddiff.samplers.gaussian import (
     Gaussian,
     Grid,
     LocatedPatchGaussian,
@@ -23,13 +26,10 @@ from preddiff.gaussian import (
     draw_patches,
     located_moments,
 )
-from preddiff.items import Items
-from preddiff.progress import options as progress_options
-from preddiff.progress import progress
-from preddiff.provenance import digest_json
-from preddiff.settings import GaussianSettings, Slab
-from preddiff.slab import slab_of
-from preddiff.stores import Variable, array, attributes, create, describe, open_store
+from preddiff.settings.study import GaussianSettings, Slab
+from preddiff.storage.files import replace_folder
+from preddiff.storage.provenance import digest_json
+from preddiff.storage.stores import Variable, array, attributes, create, describe, open_store
 from preddiff.windows import FloatArray
 
 DIGEST = "digest"

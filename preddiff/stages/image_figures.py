@@ -9,14 +9,14 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from preddiff.datasets.items import Items
 from preddiff.errors import InputError
+from preddiff.evaluation.predictions import TOP, read_predictions
 from preddiff.figures.images import Panel, Row, draw_panels
 from preddiff.figures.overlay import save
-from preddiff.inputs import Inputs
-from preddiff.items import Items
-from preddiff.predictions import TOP, read_predictions
-from preddiff.settings import ImageFigureSettings
-from preddiff.stores import PROVENANCE, open_dataset
+from preddiff.settings.study import ImageFigureSettings
+from preddiff.storage.inputs import Inputs
+from preddiff.storage.stores import PROVENANCE, open_dataset
 from preddiff.targets import Target
 
 # Feature maps of each layer that a figure shows unless targets are named.

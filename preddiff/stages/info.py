@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from preddiff.expectations import ExpectationStore
-from preddiff.stores import PROVENANCE, array, attributes, open_store
+from preddiff.storage.expectations import ExpectationStore
+from preddiff.storage.stores import PROVENANCE, array, attributes, open_store
 
 
 def describe(path: Path) -> str:

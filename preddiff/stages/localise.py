@@ -9,11 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from preddiff.classifiers.linear import LinearClassifier
+from preddiff.datasets.items import Items
 from preddiff.errors import InputError
-from preddiff.files import write_atomically
-from preddiff.items import Items
-from preddiff.localisation import compare_localisation, localisation
-from preddiff.stores import array, open_dataset, open_store
+from preddiff.evaluation.localisation import compare_localisation, localisation
+from preddiff.storage.files import write_atomically
+from preddiff.storage.stores import array, open_dataset, open_store
 
 WEIGHTS = "weights"
 

@@ -13,20 +13,20 @@ from preddiff.classifiers import digits, module, torchvision
 from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict
 from preddiff.classifiers.layers import list_layers
 from preddiff.classifiers.network import Network, check, prepared
+from preddiff.classifiers.standardisation import Standardisation
 from preddiff.datasets.images import read_classes
+from preddiff.datasets.items import Items
 from preddiff.devices import use_cores
 from preddiff.errors import InputError
-from preddiff.files import write_atomically
-from preddiff.items import Items
 from preddiff.progress import progress
-from preddiff.provenance import digest_file
-from preddiff.settings import (
+from preddiff.settings.study import (
     DigitTraining,
     ModuleSettings,
     NetworkSettings,
     TorchvisionSettings,
 )
-from preddiff.standardisation import Standardisation
+from preddiff.storage.files import write_atomically
+from preddiff.storage.provenance import digest_file
 
 
 def fetch_weights(name: str, weights: str, out: Path) -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from preddiff.files import replace_folder
-from preddiff.items import Items
+from preddiff.datasets.items import Items
+from preddiff.datasets.slab import on_grid, save_volume
 from preddiff.progress import progress
-from preddiff.slab import on_grid, save_volume
-from preddiff.stores import array, attributes, open_dataset, open_store
+from preddiff.storage.files import replace_folder
+from preddiff.storage.stores import array, attributes, open_dataset, open_store
 
 
 def write_niftis(relevance_store: Path, data: Path, out: Path) -> None:

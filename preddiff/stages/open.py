@@ -11,18 +11,18 @@ from preddiff.classifiers.layers import count_maps
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import Network
 from preddiff.classifiers.stored import Classifier, load_classifier, require_fit
+from preddiff.datasets.items import Items
 from preddiff.errors import InputError
-from preddiff.expectations import ExpectationStore, carry_over, expectation_variables
-from preddiff.files import replace_folder
-from preddiff.inputs import Inputs
-from preddiff.items import Items
-from preddiff.locks import replacing
-from preddiff.markers import markers_of
-from preddiff.predictions import classes_of, read_predictions
-from preddiff.provenance import differences, digest_code, digest_json
-from preddiff.settings import SamplerSettings, TargetSettings, WindowSettings
+from preddiff.evaluation.predictions import classes_of, read_predictions
+from preddiff.settings.study import SamplerSettings, TargetSettings, WindowSettings
 from preddiff.stages.gaussian import DIGEST, load_gaussian
-from preddiff.stores import (
+from preddiff.storage.expectations import ExpectationStore, carry_over, expectation_variables
+from preddiff.storage.files import replace_folder
+from preddiff.storage.inputs import Inputs
+from preddiff.storage.locks import replacing
+from preddiff.storage.markers import markers_of
+from preddiff.storage.provenance import differences, digest_code, digest_json
+from preddiff.storage.stores import (
     PROVENANCE,
     axes,
     create,
@@ -162,7 +162,7 @@ def kind_of(classifier: Classifier) -> str:
 def engine_digest(classifier: Classifier) -> str:
     """Digest of the code that expectations of a classifier come from."""
     return digest_code(
-        f"preddiff.engines.{'incremental' if kind_of(classifier) == 'network' else 'linear'}"
+        f"preddiff.engines.{'incremental.engine' if kind_of(classifier) == 'network' else 'linear'}"
     )
 
 

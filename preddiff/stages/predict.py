@@ -11,12 +11,12 @@ import torch
 
 from preddiff.classifiers.network import Network
 from preddiff.classifiers.stored import require_fit
+from preddiff.datasets.items import Items
 from preddiff.devices import device_of, use_cores
 from preddiff.errors import InputError
-from preddiff.files import write_atomically
-from preddiff.items import Items
-from preddiff.predictions import TOP
+from preddiff.evaluation.predictions import TOP
 from preddiff.progress import progress
+from preddiff.storage.files import write_atomically
 
 _BATCH = 32
 

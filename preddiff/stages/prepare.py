@@ -12,11 +12,11 @@ from preddiff.datasets.volumes import (
     read_volume,
     require_same_grid,
 )
-from preddiff.files import replace_folder
 from preddiff.progress import progress
-from preddiff.provenance import digest_arrays, digest_file
-from preddiff.settings import Columns
-from preddiff.stores import Variable, array, axes, create
+from preddiff.settings.study import Columns
+from preddiff.storage.files import replace_folder
+from preddiff.storage.provenance import digest_arrays, digest_file
+from preddiff.storage.stores import Variable, array, axes, create
 
 
 def prepare(table: Path, columns: Columns, out: Path) -> None:

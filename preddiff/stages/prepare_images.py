@@ -21,13 +21,13 @@ from preddiff.datasets.images import (
     read_classes,
     read_image,
 )
+from preddiff.datasets.items import SCALE
 from preddiff.errors import InputError
-from preddiff.files import replace_folder, write_atomically
-from preddiff.items import SCALE
 from preddiff.progress import progress
-from preddiff.provenance import digest_arrays
-from preddiff.settings import DigitSettings, Geometry, ImageSet
-from preddiff.stores import Variable, array, axes, create, describe
+from preddiff.settings.study import DigitSettings, Geometry, ImageSet
+from preddiff.storage.files import replace_folder, write_atomically
+from preddiff.storage.provenance import digest_arrays
+from preddiff.storage.stores import Variable, array, axes, create, describe
 
 # Files that are read ahead of the one that is written, which bounds memory.
 _AHEAD = 64

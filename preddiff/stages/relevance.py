@@ -9,13 +9,18 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from preddiff.evidence import activation_difference, weight_of_evidence, weight_of_evidence_slope
-from preddiff.expectations import ExpectationStore
-from preddiff.files import replace_folder
-from preddiff.inputs import Inputs
+from preddiff.evidence import (
+    activation_difference,
+    relevance,
+    standard_error,
+    weight_of_evidence,
+    weight_of_evidence_slope,
+)
 from preddiff.progress import progress
-from preddiff.relevance import relevance, standard_error
-from preddiff.stores import (
+from preddiff.storage.expectations import ExpectationStore
+from preddiff.storage.files import replace_folder
+from preddiff.storage.inputs import Inputs
+from preddiff.storage.stores import (
     PROVENANCE,
     Variable,
     array,

@@ -7,18 +7,15 @@ import numpy as np
 import torch
 import zarr
 
-from preddiff.baselines.sensitivity import sensitivity
 from preddiff.classifiers.network import Network, NetworkNodes
+from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.stored import require_fit
+from preddiff.datasets.items import Items
 from preddiff.devices import device_of, use_cores
 from preddiff.errors import InputError
-from preddiff.files import replace_folder
-from preddiff.inputs import Inputs
-from preddiff.items import Items
+from preddiff.methods.sensitivity import sensitivity
 from preddiff.progress import progress
-from preddiff.provenance import digest_json
-from preddiff.readout import Readout
-from preddiff.settings import TargetSettings
+from preddiff.settings.study import TargetSettings
 from preddiff.stages.open import (
     about_classifier,
     chosen_items,
@@ -26,7 +23,10 @@ from preddiff.stages.open import (
     target_classes,
 )
 from preddiff.stages.relevance import create_relevance
-from preddiff.stores import array
+from preddiff.storage.files import replace_folder
+from preddiff.storage.inputs import Inputs
+from preddiff.storage.provenance import digest_json
+from preddiff.storage.stores import array
 
 
 def compute_sensitivity(

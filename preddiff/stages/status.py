@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from preddiff.errors import InputError
-from preddiff.expectations import Layout
-from preddiff.locks import is_claimed
-from preddiff.markers import Started, markers_of, started_in
+from preddiff.storage.expectations import Layout
+from preddiff.storage.locks import is_claimed
+from preddiff.storage.markers import Started, markers_of, started_in
 
 # Jobs that ended early are shown with so many lines of their logs.
 _LINES = 5

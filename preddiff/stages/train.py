@@ -9,10 +9,10 @@ import pandas as pd
 
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.logistic import cross_validate, fit
-from preddiff.files import write_atomically
-from preddiff.items import Items
-from preddiff.settings import Logistic
-from preddiff.slab import on_grid, save_volume, slab_of
+from preddiff.datasets.items import Items
+from preddiff.datasets.slab import on_grid, save_volume, slab_of
+from preddiff.settings.study import Logistic
+from preddiff.storage.files import write_atomically
 
 
 def train(data: Path, settings: Logistic, seed: int, out: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import zarr
 
 from preddiff.errors import InputError
-from preddiff.expectations import ExpectationStore
-from preddiff.files import remove_folder
-from preddiff.locks import claim
-from preddiff.markers import markers_of
 from preddiff.progress import progress
-from preddiff.stores import array, open_store
+from preddiff.storage.expectations import ExpectationStore
+from preddiff.storage.files import remove_folder
+from preddiff.storage.locks import claim
+from preddiff.storage.markers import markers_of
+from preddiff.storage.stores import array, open_store
 
 
 def verify(path: Path, mend: bool = False) -> list[str]:

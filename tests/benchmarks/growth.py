@@ -21,12 +21,12 @@ from torchvision import models
 
 from preddiff.classifiers import torchvision
 from preddiff.classifiers.network import Network, NetworkNodes, prepared
+from preddiff.classifiers.readout import Readout
+from preddiff.classifiers.standardisation import Standardisation
 from preddiff.devices import device_of, use_cores
-from preddiff.engines.incremental import Incremental
-from preddiff.gaussian import PatchGaussian
-from preddiff.readout import Readout
-from preddiff.samplers import Conditional
-from preddiff.standardisation import Standardisation
+from preddiff.engines.incremental.engine import Incremental
+from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.targets import Target
 from preddiff.windows import Windows
 

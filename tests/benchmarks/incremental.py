@@ -27,12 +27,13 @@ from torchvision import models
 
 from preddiff.classifiers.network import Network, NetworkNodes
 from preddiff.classifiers.precision import Precision
+from preddiff.classifiers.readout import Readout
 from preddiff.devices import device_of, use_cores
 from preddiff.engines.dense import Dense
-from preddiff.engines.incremental import Incremental
-from preddiff.gaussian import PatchGaussian
-from preddiff.readout import Readout
-from preddiff.samplers import Conditional, generator
+from preddiff.engines.incremental.engine import Incremental
+from preddiff.samplers.base import generator
+from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.targets import Target
 from preddiff.windows import Block, Windows
 

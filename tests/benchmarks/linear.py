@@ -17,13 +17,13 @@ import numpy as np
 from scipy.special import expit
 
 from preddiff.classifiers.linear import LinearClassifier
+from preddiff.datasets.items import Items
 from preddiff.engines.linear import Exact, Samples
-from preddiff.evidence import weight_of_evidence
-from preddiff.gaussian import LocatedPatchGaussian
-from preddiff.items import Items
-from preddiff.relevance import relevance
-from preddiff.samplers import Conditional, generator
-from preddiff.settings import Sampler, WindowSettings
+from preddiff.evidence import relevance, weight_of_evidence
+from preddiff.samplers.base import generator
+from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.gaussian import LocatedPatchGaussian
+from preddiff.settings.study import Sampler, WindowSettings
 from preddiff.stages.explain import explain
 from preddiff.stages.gaussian import load_gaussian
 from preddiff.stages.open import open_expectations

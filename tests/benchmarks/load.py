@@ -23,11 +23,11 @@ import numpy as np
 import yaml
 import zarr
 
-from preddiff.engines import Expectations
-from preddiff.expectations import ExpectationStore, expectation_variables
-from preddiff.markers import Marker
+from preddiff.engines.base import Expectations
 from preddiff.stages.relevance import create_relevance, parts_to_write
-from preddiff.stores import array, create
+from preddiff.storage.expectations import ExpectationStore, expectation_variables
+from preddiff.storage.markers import Marker
+from preddiff.storage.stores import array, create
 from preddiff.windows import Windows
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from preddiff.cli import main
-from preddiff.expectations import ExpectationStore
+from preddiff.storage.expectations import ExpectationStore
 from tests.study.cohort import write_cohort
 
 # Children are forked from a process that has imported what they need, and so start at once.

@@ -17,9 +17,9 @@ import pytest
 import xarray as xr
 
 from preddiff.errors import InputError
-from preddiff.expectations import ExpectationStore
 from preddiff.stages.status import report, status_of
 from preddiff.stages.verify import verify
+from preddiff.storage.expectations import ExpectationStore
 from tests.study.cohort import small_study, write_cohort, write_config
 from tests.study.commands import (
     chunks_of,

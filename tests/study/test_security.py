@@ -13,7 +13,7 @@ import zarr
 from preddiff.classifiers.checkpoint import read_state_dict
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.errors import InputError
-from preddiff.stores import array, open_store
+from preddiff.storage.stores import array, open_store
 from tests.study.cohort import small_study, write_cohort, write_config
 from tests.study.commands import snakemake
 from tests.study.photographs import image_study, write_photographs
@@ -96,7 +96,7 @@ def test_hostile_names_of_images_stay_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("place", ["study", "dataset", "explanation", "figure"])
 def test_hostile_names_in_the_configuration_are_refused(tmp_path: Path, name, place) -> None:
-    from preddiff.settings import Study, validate
+    from preddiff.settings.study import Study, validate
 
     settings = json.loads(json.dumps(small_study(tmp_path / "participants.tsv", "small")))
     if place == "study":

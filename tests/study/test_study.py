@@ -162,7 +162,7 @@ def test_an_input_file_redoes_what_was_learnt_from_it(study) -> None:
     [
         ("figures/overlay.py", {"figure"}),
         ("engines/linear.py", EXPLAINED),
-        ("relevance.py", LAST),
+        ("evidence.py", LAST),
         ("cli.py", set()),
         (None, set()),
     ],

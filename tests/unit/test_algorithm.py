@@ -8,10 +8,12 @@ from preddiff.api import explain
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.engines.dense import Dense
 from preddiff.engines.linear import Exact, Samples
-from preddiff.evidence import weight_of_evidence
-from preddiff.gaussian import Grid, LocatedPatchGaussian
-from preddiff.relevance import relevance, standard_error
-from preddiff.samplers import Conditional, Grey, Marginal, Sampler, generator
+from preddiff.evidence import relevance, standard_error, weight_of_evidence
+from preddiff.samplers.base import Sampler, generator
+from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.gaussian import Grid, LocatedPatchGaussian
+from preddiff.samplers.grey import Grey
+from preddiff.samplers.marginal import Marginal
 from preddiff.targets import Target
 from preddiff.windows import Windows
 from tests.conftest import fitted, smooth

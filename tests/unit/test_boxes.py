@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
-from preddiff.engines import boxes
-from preddiff.engines.boxes import Boxes, Changed, Field, Intact
+from preddiff.engines.incremental import boxes
+from preddiff.engines.incremental.boxes import Boxes, Changed, Field, Intact
 
 
 @st.composite
@@ -87,11 +87,11 @@ def way_of_reading(request):
         if request.param == "Triton":
             pytest.importorskip("triton")
             patch.setenv("TRITON_INTERPRET", "1")
-            patch.delitem(sys.modules, "preddiff.engines.paste", raising=False)
-            usable = importlib.import_module("preddiff.engines.paste").usable
+            patch.delitem(sys.modules, "preddiff.engines.incremental.paste", raising=False)
+            usable = importlib.import_module("preddiff.engines.incremental.paste").usable
             patch.setattr(boxes, "_by_one_kernel", usable)
         yield request.param
-    sys.modules.pop("preddiff.engines.paste", None)
+    sys.modules.pop("preddiff.engines.incremental.paste", None)
 
 
 @settings(deadline=None)
@@ -159,7 +159,7 @@ def test_share_is_that_of_the_map(share: float) -> None:
 
 def test_where_triton_fails_torch_gathers(monkeypatch, capsys) -> None:
     pytest.importorskip("triton")
-    paste = importlib.import_module("preddiff.engines.paste")
+    paste = importlib.import_module("preddiff.engines.incremental.paste")
     monkeypatch.setattr(paste, "gather_and_paste", _without_a_compiler)
     paste.usable.cache_clear()
     assert not paste.usable(torch.device("cpu"))

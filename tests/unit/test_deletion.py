@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from preddiff.deletion import area_under, compare_curves, curve, order_of_windows, random_order
+from preddiff.evaluation.deletion import (
+    area_under,
+    compare_curves,
+    curve,
+    order_of_windows,
+    random_order,
+)
 
 shapes = st.tuples(st.integers(1, 3), st.integers(4, 9), st.integers(4, 9))
 

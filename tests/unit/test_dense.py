@@ -5,14 +5,17 @@ import pytest
 import torch
 from torch import nn
 
-from preddiff.baselines.sensitivity import sensitivity
 from preddiff.classifiers.network import Network, NetworkNodes, prepared
+from preddiff.classifiers.readout import Readout
+from preddiff.classifiers.standardisation import Standardisation
 from preddiff.engines.dense import Dense
 from preddiff.errors import InputError
-from preddiff.gaussian import Moments, PatchGaussian, condition, patches_at
-from preddiff.readout import Readout
-from preddiff.samplers import Conditional, Grey, Marginal, generator, window_voxels
-from preddiff.standardisation import Standardisation
+from preddiff.methods.sensitivity import sensitivity
+from preddiff.samplers.base import generator, window_voxels
+from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.gaussian import Moments, PatchGaussian, condition, patches_at
+from preddiff.samplers.grey import Grey
+from preddiff.samplers.marginal import Marginal
 from preddiff.targets import Target
 from preddiff.windows import Windows, inside
 from tests.conftest import smooth

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.covariance import oas
 
 from preddiff.errors import InputError
-from preddiff.gaussian import (
+from preddiff.samplers.gaussian import (
     Grid,
     LocatedPatchGaussian,
     Moments,

@@ -17,17 +17,18 @@ from preddiff.classifiers import torchvision
 from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict
 from preddiff.classifiers.layers import OUTPUT, WithMeans, traced
 from preddiff.classifiers.network import Network, NetworkNodes, prepared
+from preddiff.classifiers.readout import Readout
+from preddiff.classifiers.standardisation import Standardisation
 from preddiff.datasets.images import read_image
-from preddiff.engines import Expectations
-from preddiff.engines.boxes import Boxes
+from preddiff.engines.base import Expectations
 from preddiff.engines.dense import Dense
-from preddiff.engines.incremental import Incremental
-from preddiff.engines.incremental_network import IncrementalNetwork
+from preddiff.engines.incremental.boxes import Boxes
+from preddiff.engines.incremental.engine import Incremental
+from preddiff.engines.incremental.network import IncrementalNetwork
 from preddiff.evidence import weight_of_evidence
-from preddiff.gaussian import PatchGaussian
-from preddiff.readout import Readout
-from preddiff.samplers import Conditional, window_voxels
-from preddiff.standardisation import Standardisation
+from preddiff.samplers.base import window_voxels
+from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.targets import Target
 from preddiff.windows import Block, Windows
 from tests.conftest import smooth
@@ -459,7 +460,7 @@ def test_other_networks_are_evaluated_densely_and_that_is_said_once(
 def test_a_wrong_operation_is_noticed(monkeypatch, capsys) -> None:
     convolve = F.conv2d
     monkeypatch.setitem(
-        __import__("preddiff.engines.operations").engines.operations._CONVOLUTIONS,
+        __import__("preddiff.engines.incremental.operations").engines.incremental.operations._CONVOLUTIONS,
         nn.Conv2d,
         lambda *args: convolve(*args) * 1.01,
     )

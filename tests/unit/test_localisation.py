@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from preddiff.errors import InputError
-from preddiff.localisation import compare_localisation, localisation
+from preddiff.evaluation.localisation import compare_localisation, localisation
 
 SPACE = (3, 4)
 # Few values, so that ties are common.

@@ -6,7 +6,7 @@ from scipy import integrate
 from scipy.special import expit
 from scipy.stats import norm
 
-from preddiff.logistic_normal import moments
+from preddiff.engines.logistic_normal import moments
 
 
 def by_quadrature(mean: float, deviation: float, power: int) -> float:

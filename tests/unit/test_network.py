@@ -12,9 +12,9 @@ from preddiff.classifiers import checkpoint, digits, module, torchvision
 from preddiff.classifiers.layers import WithMeans, count_maps, list_layers
 from preddiff.classifiers.network import Network, NetworkNodes, check, prepared
 from preddiff.classifiers.precision import arithmetic
+from preddiff.classifiers.readout import Readout
+from preddiff.classifiers.standardisation import Standardisation
 from preddiff.errors import InputError
-from preddiff.readout import Readout
-from preddiff.standardisation import Standardisation
 from preddiff.targets import Target
 
 GREY = Standardisation((0.5,), (0.25,))
@@ -333,7 +333,7 @@ def test_networks_of_ones_own_are_stored_and_loaded(tmp_path: Path) -> None:
     file = tmp_path / "net.py"
     file.write_text(MODULE)
     made = module.build(file, "network")
-    from preddiff.provenance import digest_file
+    from preddiff.storage.provenance import digest_file
 
     architecture = {"module": str(file), "factory": "network", "digest": digest_file(file)}
     network = Network(prepared(made), architecture, ("a", "b", "c"), 9, (8, 8), GREY)

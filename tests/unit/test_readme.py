@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from preddiff.settings import Study, validate
+from preddiff.settings.study import Study, validate
 from preddiff.targets import check_target
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

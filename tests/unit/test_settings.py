@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preddiff import settings
 from preddiff.errors import InputError
-from preddiff.options import add_options, read_options, write_options
+from preddiff.settings import study as settings
+from preddiff.settings.options import add_options, read_options, write_options
 
 ROOT = Path(__file__).parents[2]
 

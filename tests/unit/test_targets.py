@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy.special import softmax
 
+from preddiff.classifiers.readout import Readout
 from preddiff.errors import InputError
-from preddiff.predictions import classes_of, read_predictions
-from preddiff.readout import Readout
+from preddiff.evaluation.predictions import classes_of, read_predictions
 from preddiff.targets import Target, check_target, expand
 
 

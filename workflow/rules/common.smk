@@ -7,9 +7,9 @@ from snakemake.exceptions import WorkflowError
 
 from preddiff.datasets.volumes import read_table
 from preddiff.errors import InputError
-from preddiff.options import write_options
-from preddiff.provenance import digest_code
-from preddiff.settings import (
+from preddiff.settings.options import write_options
+from preddiff.storage.provenance import digest_code
+from preddiff.settings.study import (
     Cohort,
     Columns,
     DigitTraining,
@@ -385,7 +385,7 @@ def everything():
 def engine_of(explanation):
     """Module whose code an explanation's expectations come from."""
     network = is_network(study.explanations[explanation].classifier)
-    return f"preddiff.engines.{'incremental' if network else 'linear'}"
+    return f"preddiff.engines.{'incremental.engine' if network else 'linear'}"
 
 
 def gpus_of(explanation):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from preddiff.samplers import window_voxels
+from preddiff.samplers.base import window_voxels
 from preddiff.windows import FloatArray, IntArray, Windows
 
 MEASURES = ("deletion", "insertion")

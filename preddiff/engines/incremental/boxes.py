@@ -228,7 +228,7 @@ class Changed:
         return self.values.shape[1]
 
     def _gathered_and_pasted(self, rows: Tensor, boxes: Boxes) -> Tensor:
-        from preddiff.engines.paste import gather_and_paste
+        from preddiff.engines.incremental.paste import gather_and_paste
 
         return gather_and_paste(
             rows, self.intact.space, self.values, self.boxes.starts, boxes.starts, boxes.size
@@ -251,7 +251,7 @@ def _by_one_kernel(device: torch.device) -> bool:
     if device.type != "cuda" or find_spec("triton") is None:
         return False
     # Imported where it is of use: it comes with torch's builds for GPUs only.
-    from preddiff.engines.paste import usable
+    from preddiff.engines.incremental.paste import usable
 
     return usable(device)
 

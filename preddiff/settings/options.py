@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from preddiff.settings import Settings, validate
+from preddiff.settings.study import Settings, validate
 
 Model = TypeVar("Model", bound=Settings)
 

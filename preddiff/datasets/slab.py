@@ -5,10 +5,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from preddiff.datasets.items import Items
 from preddiff.errors import InputError
-from preddiff.files import write_atomically
-from preddiff.items import Items
-from preddiff.settings import Slab
+from preddiff.settings.study import Slab
+from preddiff.storage.files import write_atomically
 
 
 def slab_of(items: Items, settings: Slab) -> tuple[slice, ...]:

@@ -14,12 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from preddiff.classifiers.layers import OUTPUT
 from preddiff.classifiers.network import NetworkNodes
 from preddiff.classifiers.precision import arithmetic, keep_weights_in_bfloat16
-from preddiff.engines import Progress
-from preddiff.engines.boxes import Boxes
+from preddiff.engines.base import Progress
 from preddiff.engines.dense import Dense, redrawn
-from preddiff.engines.incremental_network import IncrementalNetwork
+from preddiff.engines.incremental.boxes import Boxes
+from preddiff.engines.incremental.network import IncrementalNetwork
 from preddiff.errors import InputError
-from preddiff.samplers import window_voxels
+from preddiff.samplers.base import window_voxels
 from preddiff.windows import Block, IntArray, Windows
 
 # Windows whose starts agree modulo the strides of a network have boxes of like sizes. Boxes of

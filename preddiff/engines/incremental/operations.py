@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from preddiff.classifiers.layers import spatial_means
 from preddiff.classifiers.precision import InFloat32
-from preddiff.engines.boxes import Boxes, Changed, Field, Intact
+from preddiff.engines.incremental.boxes import Boxes, Changed, Field, Intact
 
 # Takes the intact result and the operation's arguments to changed maps, to whole tensors once
 # every position changes, or to None where it has to be done on whole maps.

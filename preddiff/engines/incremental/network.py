@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from preddiff.engines.boxes import Boxes, Changed, Intact
-from preddiff.engines.operations import Operation, of_function, of_module
+from preddiff.engines.incremental.boxes import Boxes, Changed, Intact
+from preddiff.engines.incremental.operations import Operation, of_function, of_module
 
 # Whole maps are faster once boxes cover this share of them: nothing has to be gathered then.
 _WHOLE = 0.75

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from preddiff.errors import InputError
-from preddiff.provenance import version
+from preddiff.storage.provenance import version
 
 PROVENANCE = "provenance"
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preddiff.engines import Expectations
+from preddiff.engines.base import Expectations
 from preddiff.errors import InputError
-from preddiff.stores import Variable, array, attributes, axes, open_store
+from preddiff.storage.stores import Variable, array, attributes, axes, open_store
 from preddiff.windows import Block, Windows
 
 # Per window. The mean is written last: a block that has it is complete.

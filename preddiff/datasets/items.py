@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preddiff.errors import InputError
-from preddiff.stores import array, attributes, open_store
+from preddiff.storage.stores import array, attributes, open_store
 
 Slices = tuple[slice, ...]
 

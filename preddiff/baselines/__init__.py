@@ -1,1 +1,0 @@
-"""Baselines: other explanations, to compare with."""

@@ -1,0 +1,1 @@
+"""Evaluation: how good maps of relevance are, and how right classifiers."""

@@ -1,0 +1,1 @@
+"""Methods: what makes a map of relevance."""

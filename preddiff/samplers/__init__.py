@@ -1,0 +1,1 @@
+"""Samplers: what redraws a window."""

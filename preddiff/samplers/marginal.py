@@ -1,0 +1,66 @@
+"""The marginal sampler: what other items have at the window's place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from preddiff.errors import InputError
+from preddiff.samplers.base import window_voxels
+from preddiff.windows import Block, IntArray, Windows
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """Redraws a window by what other items have at the same place.
+
+    Attributes
+    ----------
+    donors : array (n, channels, *space)
+        Values, in units of `scale`.
+    names : sequence of str
+        Names of the donors: an item never lends to itself.
+    scale : float
+        What donors are multiplied with: images are kept as 8-bit numbers.
+    """
+
+    donors: NDArray[Any]
+    names: Sequence[str]
+    scale: float = 1.0
+
+    def others(self, item: str) -> IntArray:
+        """Donors that are not the item itself.
+
+        Raises
+        ------
+        InputError
+            If there are none.
+        """
+        chosen = np.flatnonzero(np.asarray(self.names) != item)
+        if not len(chosen):
+            raise InputError(f"item '{item}': the marginal sampler needs at least one other item")
+        return chosen
+
+    def draw(
+        self,
+        x: Tensor,
+        item: str,
+        windows: Windows,
+        block: Block,
+        samples: int,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Draw donors at random, for each window anew; see `Sampler.draw`."""
+        others = torch.from_numpy(self.others(item))
+        drawn = torch.randint(
+            len(others), (block.size, samples), generator=generator, device=generator.device
+        )
+        chosen = others[drawn.cpu()]
+        voxels = torch.from_numpy(window_voxels(windows, block, len(x)))
+        donors = torch.from_numpy(self.donors).reshape(len(self.donors), -1)
+        values = donors[chosen[..., None], voxels[:, None, :]].to(x.device).float()
+        return values if self.scale == 1 else values * self.scale
