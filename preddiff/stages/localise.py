@@ -1,5 +1,6 @@
-"""Stage localise: score how well maps find known lesions, where the cohort has masks of them."""
+"""Stage localise: score how well maps find known lesions."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +13,25 @@ from preddiff.classifiers.linear import LinearClassifier
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.evaluation.localisation import compare_localisation, localisation
+from preddiff.settings.options import add_path
 from preddiff.storage.files import write_atomically
 from preddiff.storage.stores import array, open_dataset, open_store
 
 WEIGHTS = "weights"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand."""
+    parser.add_argument("stores", type=Path, nargs="+", help="relevance stores of one classifier")
+    add_path(parser, "--classifier", "folder of the classifier, whose weights are scored too")
+    add_path(parser, "--data", "data store with truth masks")
+    add_path(parser, "--out", "table to write (.tsv)")
+    add_path(parser, "--summary", "table of means to write; default: beside --out", required=False)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Score the maps."""
+    localise(arguments.stores, arguments.classifier, arguments.data, arguments.out)
 
 
 def localise(stores: Sequence[Path], classifier_folder: Path, data: Path, out: Path) -> None:

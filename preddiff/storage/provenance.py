@@ -60,7 +60,7 @@ def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 @cache
-def digest_code(module: str) -> str:
+def digest_code(*modules: str) -> str:
     """Digest of the sources of a module and of all of this package that it imports.
 
     Comments, white space and docstrings do not count: a rule that has this digest among its
@@ -72,7 +72,8 @@ def digest_code(module: str) -> str:
         Dotted name, as `preddiff.stages.train`.
     """
     sources: dict[str, str] = {}
-    _collect(module, sources)
+    for module in modules:
+        _collect(module.partition(":")[0], sources)
     return digest_json(sources)[:16]
 
 
@@ -115,3 +116,7 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
         ):
             del body[0]
     return tree
+
+
+def digest_module_files(path: Path) -> str:
+    return digest_file(path)
