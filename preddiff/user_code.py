@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from pydantic import StringConstraints
 
 from preddiff.errors import InputError
-from preddiff.storage.provenance import digest_module_files
+from preddiff.storage.code import imported_files
+from preddiff.storage.provenance import digest_file, digest_module_files
 
 # An object of a Python file.
 Reference = Annotated[str, StringConstraints(pattern=r"^.+\.py:[A-Za-z_]\w*$")]
@@ -25,18 +26,30 @@ def name_of(reference: str) -> str:
     return reference.rpartition(":")[2]
 
 
+def files_of(reference: str) -> list[Path]:
+    """A user's file, and the modules that it imports from its own folder.
+
+    A file that cannot be read stands alone, and is reported when it is loaded.
+    """
+    path = file_of(reference)
+    try:
+        return [path, *(file for file in imported_files(path).values() if file != path)]
+    except (OSError, SyntaxError, ValueError):
+        return [path]
+
+
 def digest_of(reference: str) -> str:
     """Digest of a user's file and of the modules that it imports from its own folder.
 
     Raises
     ------
     InputError
-        If the file is missing.
+        If the file is missing, or one of them is not Python.
     """
     path = file_of(reference)
-    if not path.is_file():
-        raise InputError(f"{path}: no such Python file")
-    return digest_module_files(path)
+    # Of a file alone it is the digest that earlier versions noted.
+    alone = path.is_file() and files_of(reference) == [path]
+    return digest_file(path) if alone else digest_module_files(path)
 
 
 def load(reference: str) -> Any:

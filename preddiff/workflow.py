@@ -133,7 +133,7 @@ class Plan(Paths):
 
     def classifier_inputs(self, classifier: str) -> list[str]:
         """The user's files that a classifier is made from, as far as they can be tracked."""
-        files = self.study.classifiers[classifier].input_files().values()
+        files = self.study.classifiers[classifier].input_files()
         return [str(path) for path in files if trackable(path)]
 
     def training_data_of(self, classifier: str) -> list[str]:

@@ -146,9 +146,9 @@ class ClassifierSettings(Settings):
         """Network and weights that are fetched from the internet, by their names."""
         return None
 
-    def input_files(self) -> dict[str, Path]:
-        """The user's files that it is made from, by what they are."""
-        return {}
+    def input_files(self) -> list[Path]:
+        """The user's files that it is made from."""
+        return []
 
     @property
     def code(self) -> tuple[str, ...]:

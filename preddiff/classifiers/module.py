@@ -51,10 +51,10 @@ class ModuleClassifier(ImageNetworkSettings, ModuleSettings):
         """File, weights and preprocessing."""
         return self.part(ModuleSettings)
 
-    def input_files(self) -> dict[str, Path]:
-        """Python file, state dict and names of the classes."""
-        found = super().input_files() | {"module": user_code.file_of(self.module)}
-        return found | ({"weights": self.weights} if self.weights else {})
+    def input_files(self) -> list[Path]:
+        """Python file and what it imports, state dict and names of the classes."""
+        weights = [self.weights] if self.weights else []
+        return [*user_code.files_of(self.module), *weights, *super().input_files()]
 
     @classmethod
     def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> nn.Module:

@@ -50,6 +50,6 @@ class ImageNetworkSettings(ClassifierSettings, NetworkSettings):
         """As set."""
         return self.part(Geometry)
 
-    def input_files(self) -> dict[str, Path]:
+    def input_files(self) -> list[Path]:
         """Names of the classes."""
-        return {} if self.classes is None else {"classes": self.classes}
+        return [] if self.classes is None else [self.classes]

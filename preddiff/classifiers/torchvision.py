@@ -83,10 +83,9 @@ class TorchvisionClassifier(ImageNetworkSettings, TorchvisionSettings):
         """Network and weights, by torchvision's names."""
         return None if self.own_weights else (self.name, self.weights)
 
-    def input_files(self) -> dict[str, Path]:
+    def input_files(self) -> list[Path]:
         """State dict and names of the classes."""
-        weights = self.own_weights
-        return super().input_files() | ({"weights": weights} if weights else {})
+        return [*([self.own_weights] if self.own_weights else []), *super().input_files()]
 
     @classmethod
     def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> nn.Module:

@@ -30,8 +30,8 @@ class ModuleMethod(MethodSettings):
     )
 
     def input_files(self) -> list[Path]:
-        """The Python file."""
-        return [user_code.file_of(self.module)]
+        """The Python file, and what it imports from its own folder."""
+        return user_code.files_of(self.module)
 
     def provenance(self) -> dict[str, object]:
         """Name of the function, and digest of its file and of what that imports."""

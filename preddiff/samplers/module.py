@@ -31,8 +31,8 @@ class ModuleSettings(SamplerSettings):
     )
 
     def input_files(self) -> list[Path]:
-        """The Python file."""
-        return [user_code.file_of(self.module)]
+        """The Python file, and what it imports from its own folder."""
+        return user_code.files_of(self.module)
 
     def has_exact_form(self, dimensions: int) -> bool:
         """Whether its distribution is known: no."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from preddiff.methods.prediction_difference import Evidence
+from preddiff.evidence import Evidence
 from preddiff.progress import progress
 from preddiff.settings.options import add_path
 from preddiff.storage.expectations import ExpectationStore
