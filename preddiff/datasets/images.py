@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional
 
+from preddiff.datasets.tables import find_column, read_table
 from preddiff.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -137,19 +137,13 @@ def list_images(
 
 
 def _of_sheet(path: Path, file_column: str, class_column: str) -> list[Entry]:
-    table = _read_table(path)
-    wanted = [file_column]
-    if class_column in table.columns or class_column != _DEFAULT_CLASS_COLUMN:
-        wanted.append(class_column)
-    for column in wanted:
-        if column not in table.columns:
-            raise InputError(
-                f"{path}: there is no column '{column}'; it has {', '.join(table.columns)}"
-            )
-    labels = table[class_column] if class_column in wanted else [""] * len(table)
+    table = read_table(path)
+    files = table[find_column(table, path, file_column)]
+    has_classes = class_column in table.columns or class_column != _DEFAULT_CLASS_COLUMN
+    labels = table[find_column(table, path, class_column)] if has_classes else [""] * len(table)
     entries: list[Entry] = []
     seen: set[str] = set()
-    for line, (file, label) in enumerate(zip(table[file_column], labels, strict=True), start=2):
+    for line, file, label in zip(table.index, files, labels, strict=True):
         if not file.strip():
             raise InputError(f"{path}, line {line}: there is no file")
         name = Path(file.strip()).as_posix()
@@ -195,33 +189,6 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    separator = "," if path.suffix.lower() == ".csv" else "\t"
-    try:
-        with warnings.catch_warnings():
-            # Rows longer than the header would else be cut, or their first cell be an index.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path,
-                sep=separator,
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-                skip_blank_lines=False,
-            )
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such table") from None
-    except pd.errors.ParserWarning:
-        raise InputError(
-            f"{path}: rows have more cells than the header: quote cells that hold separators, and "
-            "end no line with one"
-        ) from None
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as a table: {error}") from None
-    filled = np.flatnonzero((table != "").any(axis=1))
-    return table.iloc[: filled[-1] + 1 if len(filled) else 0]
-
-
 def classes_of_folders(entries: Sequence[Entry]) -> Classes:
     """Classes of a folder in the layout of ILSVRC: its folders' names, numbered in their order."""
     return Classes(tuple(sorted({entry.label for entry in entries if entry.label})))
@@ -256,8 +223,9 @@ def read_classes(path: Path) -> Classes:
                     f"{path}, line {number}: there is no name; remove the line, or name the class"
                 )
         return Classes(tuple(line.strip() for line in lines))
-    table = _read_table(path)
-    index, name = _column(path, table, _INDEX_COLUMNS), _column(path, table, _NAME_COLUMNS)
+    table = read_table(path)
+    index = find_column(table, path, *_INDEX_COLUMNS)
+    name = find_column(table, path, *_NAME_COLUMNS)
     ids = next((column for column in _ID_COLUMNS if column in table.columns), None)
     try:
         numbers = table[index].astype(int)
@@ -274,15 +242,6 @@ def read_classes(path: Path) -> Classes:
         tuple(value.strip() for value in table[name]),
         () if ids is None else tuple(value.strip() for value in table[ids]),
     )
-
-
-def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
-    found = next((column for column in names if column in table.columns), None)
-    if found is None:
-        raise InputError(
-            f"{path}: there is no column '{names[0]}'; it has {', '.join(table.columns)}"
-        )
-    return found
 
 
 def read_image(path: Path, *, resize: int | None, crop: tuple[int, int] | int | None) -> Picture:

@@ -1,10 +1,13 @@
 """Predictions: a network's table of top classes, and the classes of targets that it tells."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from preddiff.datasets.tables import read_table
 from preddiff.errors import InputError
 from preddiff.targets import TRUE, Target
 
@@ -13,21 +16,29 @@ TOP = 10
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read what `predict` wrote, by item.
+    """Read a table that the stage predict wrote.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by item. Numbers of classes (`class`, `top1`, `top2`, ...) are int64, all else is
+        text.
 
     Raises
     ------
     InputError
-        If there is no such table.
+        If there is no such table, or it is none of predictions.
     """
+    table = read_table(path, hint="run preddiff predict")
     try:
-        return pd.read_csv(path, sep="\t", dtype={"item": str}, keep_default_na=False).set_index(
-            "item"
-        )
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such table of predictions; run preddiff predict") from None
-    except (KeyError, ValueError) as error:
+        numbers = {name: np.int64 for name in table if re.fullmatch(r"class|top\d+", str(name))}
+        table = table.astype(numbers).set_index("item")
+    except (KeyError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not a table that preddiff predict wrote ({error})") from None
+    if not table.index.is_unique:
+        twice = table.index[table.index.duplicated()][0]
+        raise InputError(f"{path}: not a table that preddiff predict wrote (item '{twice}' twice)")
+    return table
 
 
 def classes_of(
