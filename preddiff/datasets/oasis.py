@@ -10,7 +10,7 @@ from nilearn.datasets import fetch_oasis_vbm, get_data_dirs
 from scipy.optimize import linear_sum_assignment
 
 from preddiff.errors import InputError
-from preddiff.storage.files import write_atomically
+from preddiff.storage.writers import write_tsv
 
 Tissue = Literal["gm", "wm"]
 MAPS: dict[Tissue, str] = {"gm": "gray_matter_maps", "wm": "white_matter_maps"}
@@ -66,8 +66,7 @@ def write_oasis(
     matched = _matched(cohort, age_gap)
     matched[tissue] = [_path_for_table(Path(file), folder) for file in matched[tissue]]
     path = folder / "participants.tsv"
-    with write_atomically(path) as temporary:
-        matched.to_csv(temporary, sep="\t", index=False)
+    write_tsv(matched, path)
     return path
 
 

@@ -27,11 +27,13 @@ from preddiff.samplers.base import seed_of
 from preddiff.samplers.conditional import Conditional
 from preddiff.samplers.grey import Grey
 from preddiff.stages.gaussian import load_gaussian, range_of
-from preddiff.storage.files import write_atomically
 from preddiff.storage.stores import array, open_store
+from preddiff.storage.writers import write_tsv
 from preddiff.windows import FloatArray, IntArray, Windows
 
 RANDOM = "random"
+# Significant digits of the tables.
+_DIGITS = 6
 # Points of a curve, evenly over the share of windows.
 _STEPS = 50
 _BATCH = 32
@@ -103,9 +105,10 @@ def delete_and_insert(
                     curves.add(RANDOM, name, number, random)
                 bar.update(1)
     table = curves.areas()
-    _write(table, out)
-    _write(compare_curves(table, RANDOM), out.with_name(f"{out.stem}-summary.tsv"))
-    _write(curves.means(), out.with_name(f"{out.stem}-curves.tsv"))
+    write_tsv(table, out, digits=_DIGITS)
+    summary = out.with_name(f"{out.stem}-summary.tsv")
+    write_tsv(compare_curves(table, RANDOM), summary, digits=_DIGITS)
+    write_tsv(curves.means(), out.with_name(f"{out.stem}-curves.tsv"), digits=_DIGITS)
 
 
 def _require_names(stores: Sequence[Path]) -> None:
@@ -215,9 +218,3 @@ def _classify(network: Network, number: int, device: torch.device) -> Callable[[
         return torch.softmax(logits, 1)[:, number].cpu()
 
     return classify
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, float_format="%.6g")

@@ -12,10 +12,12 @@ from preddiff.classifiers.linear import LinearClassifier
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.evaluation.localisation import compare_localisation, localisation
-from preddiff.storage.files import write_atomically
 from preddiff.storage.stores import array, open_dataset, open_store
+from preddiff.storage.writers import write_tsv
 
 WEIGHTS = "weights"
+# Significant digits of the tables.
+_DIGITS = 6
 
 
 def localise(stores: Sequence[Path], classifier_folder: Path, data: Path, out: Path) -> None:
@@ -48,8 +50,9 @@ def localise(stores: Sequence[Path], classifier_folder: Path, data: Path, out: P
     names = list(truth)
     tables.append(_table(WEIGHTS, names, np.stack([weights] * len(names)), truth, within))
     table = pd.concat(tables, ignore_index=True)
-    _write(table, out)
-    _write(compare_localisation(table, WEIGHTS), out.with_name(f"{out.stem}-summary.tsv"))
+    write_tsv(table, out, digits=_DIGITS)
+    summary = out.with_name(f"{out.stem}-summary.tsv")
+    write_tsv(compare_localisation(table, WEIGHTS), summary, digits=_DIGITS)
 
 
 def _truth(items: Items, slab: tuple[slice, ...]) -> dict[str, NDArray[np.bool_]]:
@@ -84,8 +87,3 @@ def _table(
     scores.insert(0, "item", list(items))
     scores.insert(0, "map", name)
     return scores
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    with write_atomically(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, float_format="%.6g")

@@ -1,6 +1,5 @@
 """Stage predict: what a network makes of every item, and how often it is right."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +15,11 @@ from preddiff.devices import device_of, use_cores
 from preddiff.errors import InputError
 from preddiff.evaluation.predictions import TOP
 from preddiff.progress import progress
-from preddiff.storage.files import write_atomically
+from preddiff.storage.writers import write_json, write_tsv
 
 _BATCH = 32
+# Significant digits of the table.
+_DIGITS = 8
 
 
 def predict(data: Path, classifier_folder: Path, device: str, threads: int, out: Path) -> None:
@@ -55,11 +56,8 @@ def predict(data: Path, classifier_folder: Path, device: str, threads: int, out:
                 rows.append(_row(items.names[number], int(truth[number]), p, network.classes, top))
             bar.update(len(numbers))
     table = pd.DataFrame(rows)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(out) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, float_format="%.8g")
-    with write_atomically(out.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(_accuracy(table, items), indent=2) + "\n")
+    write_tsv(table, out, digits=_DIGITS)
+    write_json(_accuracy(table, items), out.with_suffix(".json"))
 
 
 def _true_classes(items: Items, network: Network) -> list[int]:

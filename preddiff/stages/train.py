@@ -1,6 +1,5 @@
 """Stage train: cross-validate the logistic regression, fit it on all training items, store it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from preddiff.classifiers.logistic import cross_validate, fit
 from preddiff.datasets.items import Items
 from preddiff.datasets.slab import on_grid, save_volume, slab_of
 from preddiff.settings.study import Logistic
-from preddiff.storage.files import write_atomically
+from preddiff.storage.writers import write_json, write_tsv
 
 
 def train(data: Path, settings: Logistic, seed: int, out: Path) -> None:
@@ -63,7 +62,5 @@ def _write_scores(
     )
     summary = {key: value for key, value in score.items() if key not in ("fold", "probability")}
     summary = {"classes": list(items.classes), "items": len(numbers), **summary}
-    with write_atomically(out / "cv.tsv") as temporary:
-        per_item.to_csv(temporary, sep="\t", index=False)
-    with write_atomically(out / "cv.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n")
+    write_tsv(per_item, out / "cv.tsv")
+    write_json(summary, out / "cv.json")
