@@ -6,14 +6,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
+from preddiff.evaluation.paired import Comparison, comparisons, mean_interval
 from preddiff.samplers.base import window_voxels
 from preddiff.windows import FloatArray, IntArray, Windows
 
 MEASURES = ("deletion", "insertion")
-_CONFIDENCE = 0.95
 
 
 def order_of_windows(relevance: NDArray[np.floating], k: int) -> IntArray:
@@ -117,35 +116,31 @@ def compare_curves(table: pd.DataFrame, reference: str) -> pd.DataFrame:
         the share of items where the map beats the reference (a smaller area of deletion, a larger
         one of insertion). NaN where there is nothing to compare.
     """
-    rows = [
-        {"map": name, "measure": measure, **_compared(table, name, reference, measure)}
-        for name in table["map"].unique()
-        for measure in MEASURES
-    ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [
+            {"map": one.map, "measure": one.measure, **_summary(one)}
+            for one in comparisons(table, reference, MEASURES)
+        ]
+    )
 
 
-def _compared(table: pd.DataFrame, name: str, reference: str, measure: str) -> dict[str, float]:
-    pair = [column for column in ("item", "class") if column in table]
-    values = table[table["map"] == name].groupby(pair)[measure].mean()
+def _summary(one: Comparison) -> dict[str, float]:
     scores = {
-        "items": len(values),
-        "mean": float(values.mean()),
-        "stderr": float(stats.sem(values)) if len(values) > 1 else np.nan,
+        "items": len(one.values),
+        "mean": one.values.mean(),
+        "stderr": one.values.std() / np.sqrt(len(one.values)),
         "difference": np.nan,
         "difference_low": np.nan,
         "difference_high": np.nan,
         "better": np.nan,
     }
-    other = table[table["map"] == reference].groupby(pair)[measure].mean()
-    difference = (values - other).dropna()
-    if name == reference or len(difference) < 2:
+    if one.is_reference or len(one.differences) < 2:
         return scores
-    interval = stats.ttest_1samp(difference, 0).confidence_interval(_CONFIDENCE)
-    gain = -difference if measure == "deletion" else difference
+    low, high = mean_interval(one.differences)
+    gain = -one.differences if one.measure == "deletion" else one.differences
     return scores | {
-        "difference": float(difference.mean()),
-        "difference_low": float(interval.low),
-        "difference_high": float(interval.high),
-        "better": float((gain > 0).mean()),
+        "difference": one.differences.mean(),
+        "difference_low": low,
+        "difference_high": high,
+        "better": (gain > 0).mean(),
     }

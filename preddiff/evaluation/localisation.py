@@ -5,13 +5,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon
-from sklearn.metrics import (
-    average_precision_score,
-    roc_auc_score,
-)
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from preddiff.errors import InputError
+from preddiff.evaluation.paired import Comparison, comparisons, signed_rank_p
 
 MEASURES = ("roc_auc", "average_precision")
 
@@ -82,20 +79,12 @@ def compare_localisation(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     InputError
         If the reference is not in the table, or a map has an item twice.
     """
-    maps = list(table["map"].unique())
-    if reference not in maps:
-        raise InputError(
-            f"no map '{reference}' to compare with; choose one of {', '.join(map(str, maps))}"
-        )
-    twice = table[table.duplicated(["map", "item"])]
-    if not twice.empty:
-        raise InputError(f"map '{twice['map'].iloc[0]}' has item {twice['item'].iloc[0]} twice")
-    rows = []
-    for name in maps:
-        for measure in MEASURES:
-            rows.append({"map": name, "measure": measure, **_summary(table, name, measure)})
-            rows[-1].update(_paired(table, name, reference, measure))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [
+            {"map": one.map, "measure": one.measure, **_summary(one)}
+            for one in comparisons(table, reference, MEASURES)
+        ]
+    )
 
 
 def _check(
@@ -131,24 +120,14 @@ def _item(scores: NDArray[np.floating[Any]], truth: NDArray[np.bool_]) -> tuple[
     )
 
 
-def _summary(table: pd.DataFrame, name: str, measure: str) -> dict[str, float]:
-    defined = table[(table["map"] == name) & table[measure].notna()]
+def _summary(one: Comparison) -> dict[str, float]:
+    compared = not one.is_reference and len(one.differences) > 0
     return {
-        "n": len(defined),
-        "mean": defined[measure].mean(),
-        "standard_deviation": defined[measure].std(),
-        "chance": 0.5 if measure == "roc_auc" else defined["prevalence"].mean(),
+        "n": len(one.values),
+        "mean": one.values.mean(),
+        "standard_deviation": one.values.std(),
+        "chance": 0.5 if one.measure == "roc_auc" else one.rows["prevalence"].mean(),
+        "pairs": len(one.differences),
+        "share_better": (one.differences > 0).mean() if compared else np.nan,
+        "p_value": signed_rank_p(one.differences) if compared else np.nan,
     }
-
-
-def _paired(table: pd.DataFrame, name: str, reference: str, measure: str) -> dict[str, float]:
-    values = table.set_index("item").groupby("map")[measure]
-    differences = (values.get_group(name) - values.get_group(reference)).dropna()
-    result = {"pairs": len(differences), "share_better": np.nan, "p_value": np.nan}
-    if name == reference or differences.empty:
-        return result
-    result["share_better"] = float((differences > 0).mean())
-    # The test drops equal pairs; with none left, some versions of SciPy warn and others give NaN.
-    different = bool((differences != 0).any())
-    result["p_value"] = float(wilcoxon(differences).pvalue) if different else 1.0
-    return result

@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from preddiff.errors import InputError
 from preddiff.evaluation.localisation import compare_localisation, localisation
+from tests.unit.evaluation.test_paired import by_trying_every_sign
 
 SPACE = (3, 4)
 # Few values, so that ties are common.
@@ -123,15 +124,6 @@ def long_table(**maps: list[float]) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def signed_rank_p(differences: list[float]) -> float:
-    """Two-sided p by trying every sign (no ties, no zeros)."""
-    ranks = np.argsort(np.argsort(np.abs(differences))) + 1
-    centre = ranks.sum() / 2
-    observed = abs(ranks[np.array(differences) > 0].sum() - centre)
-    signs = list(product([0, 1], repeat=len(ranks)))
-    return sum(abs(np.dot(sign, ranks) - centre) >= observed for sign in signs) / len(signs)
-
-
 def test_comparison_with_the_reference() -> None:
     nan = float("nan")
     pda = [0.90, 0.80, 0.95, 0.70, 0.85, 0.60, nan]
@@ -148,7 +140,7 @@ def test_comparison_with_the_reference() -> None:
     assert auc["chance"] == 0.5
     assert auc["share_better"] == pytest.approx(5 / 6)
     differences = [a - b for a, b in zip(pda[:6], weights[:6], strict=True)]
-    assert auc["p_value"] == pytest.approx(signed_rank_p(differences))
+    assert auc["p_value"] == pytest.approx(by_trying_every_sign(differences))
 
     precision = rows.loc[("pda", "average_precision")]
     assert precision["mean"] == pytest.approx(0.4)
