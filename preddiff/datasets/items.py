@@ -1,6 +1,7 @@
 """The items of a data store, whole or cut to the part that a classifier sees."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,13 @@ class Items:
             If there is no such item.
         """
         try:
-            return self.names.index(name)
-        except ValueError:
+            return self._numbers[name]
+        except KeyError:
             raise InputError(f"{self.path} has no item '{name}'") from None
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.names)}
 
     def read(
         self, numbers: Sequence[int] | NDArray[np.integer], slab: Slices | None = None
