@@ -204,9 +204,8 @@ class _Map:
 
 def _fill(items: Items, gaussian: Path | None, windows: Windows) -> Callable[[Tensor], Tensor]:
     if gaussian is None:
-        training = np.flatnonzero(items.training)
-        mean = float(np.mean([items.read([int(n)]).mean() for n in training]))
-        return lambda image: Grey(mean).fill(image, windows)
+        mean = Grey(items.training_mean())
+        return lambda image: mean.fill(image, windows)
     conditional = Conditional(load_gaussian(gaussian), range_of(gaussian))
     return lambda image: conditional.fill(image, windows)
 

@@ -1,9 +1,11 @@
-"""Items read back from data stores: whole, cut to a slab, scaled, and by name."""
+"""Items read back from data stores: whole, cut to a slab, scaled, by name, and their mean."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
@@ -91,3 +93,34 @@ def test_finding_items_does_not_search_all_of_them(tmp_path: Path) -> None:
     items.names = Unsearchable(items.names)
     found = [items.number(name) for name in reversed(list(items.names))]
     assert found == list(range(49_999, -1, -1))
+
+
+@given(st.sampled_from([1, 2, 5]), st.booleans(), st.integers(0, 99))
+def test_training_mean_is_that_of_all_values_at_once(
+    tmp_path_factory: pytest.TempPathFactory, count: int, are_volumes: bool, seed: int
+) -> None:
+    # To the last bit, since grey windows were always filled with it, for items of any size.
+    generator = np.random.default_rng(seed)
+    training = generator.permutation([True] * count + [False])
+    shape = tuple(generator.integers(1, 30, size=3))
+    path = tmp_path_factory.mktemp("items") / "i.zarr"
+    if are_volumes:
+        values = generator.normal(1, 3, (count + 1, *shape)).astype(np.float32)
+        items = write_store(path, values, affine=AFFINE, training=training)
+        slab = (slice(0, (shape[0] + 1) // 2), slice(0, shape[1]), slice(0, shape[2]))
+        expected = float(values[training][:, slab[0]].mean(dtype=np.float64))
+        assert items.training_mean(slab) == expected
+        expected = float(values[training].mean(dtype=np.float64))
+    else:
+        values = generator.integers(0, 256, (count + 1, *shape), dtype=np.uint8)
+        items = write_store(path, values, scale=1 / 255, training=training)
+        expected = float(values[training].mean(dtype=np.float64)) * (1 / 255)
+    assert items.training_mean() == expected
+
+
+def test_training_mean_reads_one_item_at_a_time(tmp_path: Path, volumes: np.ndarray) -> None:
+    items = write_store(tmp_path / "v.zarr", volumes, affine=AFFINE)
+    read, asked = items.read_stored, []
+    items.read_stored = lambda numbers, slab=None: asked.append(list(numbers)) or read(numbers)
+    items.training_mean()
+    assert asked == [[0], [1], [2], [3], [4]]
