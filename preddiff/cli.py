@@ -157,7 +157,13 @@ def _deletion(a: argparse.Namespace) -> None:
         device=a.device,
         threads=a.threads,
         out=a.out,
+        summary=a.summary or _beside(a.out, "summary"),
+        curves=a.curves or _beside(a.out, "curves"),
     )
+
+
+def _beside(table: Path, name: str) -> Path:
+    return table.with_name(f"{table.stem}-{name}.tsv")
 
 
 def _relevance(a: argparse.Namespace) -> None:
@@ -175,7 +181,8 @@ def _nifti(a: argparse.Namespace) -> None:
 def _localise(a: argparse.Namespace) -> None:
     from preddiff.stages.localise import localise
 
-    localise(a.stores, a.classifier, a.data, a.out)
+    summary = a.summary or _beside(a.out, "summary")
+    localise(a.stores, a.classifier, a.data, a.out, summary)
 
 
 def _figure(a: argparse.Namespace) -> None:
@@ -363,7 +370,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("stores", type=Path, nargs="+", help="relevance stores of one classifier")
     option(p, "--classifier", "folder of the classifier, whose weights are scored too")
     option(p, "--data", "data store with truth masks")
-    option(p, "--out", "table to write (.tsv); a summary is written beside it")
+    option(p, "--out", "table to write (.tsv)")
+    option(p, "--summary", "summary to write (default: <out>-summary.tsv)", required=False)
 
     p = stage("deletion", _deletion, "follow a class while windows are deleted and inserted")
     p.add_argument("stores", type=Path, nargs="+", help="relevance stores of one network")
@@ -375,7 +383,9 @@ def parser() -> argparse.ArgumentParser:
     device(p)
     threads(p)
     seed(p)
-    option(p, "--out", "table to write (.tsv); a summary and the curves are written beside it")
+    option(p, "--out", "table to write (.tsv)")
+    option(p, "--summary", "summary to write (default: <out>-summary.tsv)", required=False)
+    option(p, "--curves", "mean curves to write (default: <out>-curves.tsv)", required=False)
 
     p = stage("image-figure", _image_figure, "draw a figure of images after the paper's")
     p.add_argument("stores", type=Path, nargs="+", help="relevance stores")

@@ -1,6 +1,7 @@
 """Deletion and insertion curves: how fast a class's probability goes, window by window."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,39 @@ from preddiff.samplers.base import window_voxels
 from preddiff.windows import FloatArray, IntArray, Windows
 
 MEASURES = ("deletion", "insertion")
+# Name of the map whose windows are replaced in random order.
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The curves of a map for one item and class.
+
+    Attributes
+    ----------
+    map, item : str
+    class_number : int
+        The class whose probability is followed.
+    values : float64 array (2, points)
+        Probability along the curve of deletion and that of insertion.
+    """
+
+    map: str
+    item: str
+    class_number: int
+    values: FloatArray
+
+
+def target_of_class(class_numbers: NDArray[np.integer]) -> int | None:
+    """First target that is of a class for every item, or None.
+
+    Parameters
+    ----------
+    class_numbers : int array (items, targets)
+        Number of the class of each item's target; -1 for feature maps.
+    """
+    of_class = np.flatnonzero((class_numbers >= 0).all(axis=0))
+    return int(of_class[0]) if len(of_class) else None
 
 
 def order_of_windows(relevance: NDArray[np.floating], k: int) -> IntArray:
@@ -32,11 +66,6 @@ def order_of_windows(relevance: NDArray[np.floating], k: int) -> IntArray:
     windows = Windows(relevance.shape, k, k)
     means = windows.sum_in_windows(relevance).reshape(-1)
     return np.argsort(-means, kind="stable")
-
-
-def random_order(windows: int, generator: np.random.Generator) -> IntArray:
-    """Windows in random order."""
-    return generator.permutation(windows)
 
 
 def curve(
@@ -92,9 +121,104 @@ def curve(
     return torch.cat(found).double().numpy()
 
 
+def both_curves(
+    classify: Callable[[Tensor], Tensor],
+    image: Tensor,
+    filled: Tensor,
+    order: IntArray,
+    k: int,
+    *,
+    steps: int,
+    batch_size: int,
+) -> FloatArray:
+    """Curves of deletion, from the image to the filled image, and of insertion, the way back.
+
+    Parameters
+    ----------
+    classify, order, k, steps, batch_size
+        As in `curve`.
+    image, filled : tensor (channels, *space)
+
+    Returns
+    -------
+    float64 array (2, points)
+    """
+    ends = ((image, filled), (filled, image))
+    return np.stack(
+        [curve(classify, *pair, order, k, steps=steps, batch_size=batch_size) for pair in ends]
+    )
+
+
+def mean_of_random_orders(
+    follow: Callable[[IntArray], FloatArray],
+    windows: int,
+    orders: int,
+    generator: np.random.Generator,
+) -> FloatArray:
+    """Mean of the curves of random orders.
+
+    Parameters
+    ----------
+    follow : callable
+        Takes an order of windows to its curves.
+    windows, orders : int
+        Number of windows, and of orders to draw.
+    generator : Generator
+    """
+    return np.mean([follow(generator.permutation(windows)) for _ in range(orders)], axis=0)
+
+
 def area_under(curve: FloatArray) -> float:
     """Area under a curve over the share of windows that are replaced, by the trapezoidal rule."""
     return float(np.trapezoid(curve, dx=1 / (len(curve) - 1)))
+
+
+def areas(curves: Iterable[Curves]) -> pd.DataFrame:
+    """Areas under curves.
+
+    Returns
+    -------
+    DataFrame
+        Columns `map`, `item`, `class`, `deletion` and `insertion`; a row for each map and item,
+        map by map.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "map": name,
+                "item": one.item,
+                "class": one.class_number,
+                **dict(zip(MEASURES, map(area_under, one.values), strict=True)),
+            }
+            for name, found in _by_map(curves).items()
+            for one in found
+        ]
+    )
+
+
+def mean_curves(curves: Iterable[Curves]) -> pd.DataFrame:
+    """Mean curves over items.
+
+    Returns
+    -------
+    DataFrame
+        Columns `map`, `share` (of the windows that are replaced), `deletion` and `insertion`; a
+        row for each map and point.
+    """
+    parts = []
+    for name, found in _by_map(curves).items():
+        mean = np.mean([one.values for one in found], axis=0)
+        columns = dict(zip(MEASURES, mean, strict=True))
+        share = np.linspace(0, 1, mean.shape[1])
+        parts.append(pd.DataFrame({"map": name, "share": share, **columns}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _by_map(curves: Iterable[Curves]) -> dict[str, list[Curves]]:
+    found: dict[str, list[Curves]] = {}
+    for one in curves:
+        found.setdefault(one.map, []).append(one)
+    return found
 
 
 def compare_curves(table: pd.DataFrame, reference: str) -> pd.DataFrame:

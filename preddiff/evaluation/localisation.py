@@ -1,5 +1,6 @@
 """How well maps of relevance find sites that are known: planted or annotated voxels."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,38 @@ def localisation(
     ]
     index = pd.RangeIndex(len(rows), name="item")
     return pd.DataFrame(rows, columns=[*MEASURES, "prevalence"], index=index, dtype=np.float64)
+
+
+def score_map(
+    name: str,
+    items: Sequence[str],
+    maps: NDArray[np.floating[Any]],
+    truth: Mapping[str, NDArray[np.bool_]],
+    within: NDArray[np.bool_],
+) -> pd.DataFrame:
+    """Localisation of one kind of map, as the rows of the table that maps are compared in.
+
+    Parameters
+    ----------
+    name : str
+    items : sequence of str
+        Names of the maps' items.
+    maps : float array (items, *space)
+        Relevance; its magnitude is scored, since the sign alone does not say for which class a
+        voxel speaks.
+    truth : mapping of str to bool array (*space)
+        The voxels that should be found, by item.
+    within : bool array (*space)
+
+    Returns
+    -------
+    DataFrame
+        Columns `map`, `item`, and those of `localisation`.
+    """
+    scores = localisation(np.abs(maps), np.stack([truth[item] for item in items]), within)
+    scores.insert(0, "item", list(items))
+    scores.insert(0, "map", name)
+    return scores
 
 
 def compare_localisation(table: pd.DataFrame, reference: str) -> pd.DataFrame:

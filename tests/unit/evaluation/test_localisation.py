@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from preddiff.errors import InputError
-from preddiff.evaluation.localisation import compare_localisation, localisation
+from preddiff.evaluation.localisation import compare_localisation, localisation, score_map
 from tests.unit.evaluation.test_paired import by_trying_every_sign
 
 SPACE = (3, 4)
@@ -111,6 +111,16 @@ def test_wrong_input_is_an_error() -> None:
         localisation(scores, truth.astype(int), within)
     with pytest.raises(InputError, match="no voxel within"):
         localisation(scores, truth, ~within)
+
+
+def test_maps_are_scored_by_magnitude_against_the_truth_of_their_item() -> None:
+    within = np.ones(4, dtype=bool)
+    truth = {"a": np.array([True, False, False, False]), "b": np.array([False, False, True, True])}
+    maps = np.array([[0, 0, 3, -4], [-9, 1, 0, 2]], dtype=np.float32)
+    table = score_map("ours", ["b", "a"], maps, truth, within)
+    assert list(table) == ["map", "item", "roc_auc", "average_precision", "prevalence"]
+    assert table["map"].eq("ours").all() and list(table["item"]) == ["b", "a"]
+    assert list(table["roc_auc"]) == [1, 1] and list(table["prevalence"]) == [0.5, 0.25]
 
 
 def long_table(**maps: list[float]) -> pd.DataFrame:
