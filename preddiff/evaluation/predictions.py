@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from preddiff.datasets.images import Classes
 from preddiff.datasets.tables import read_table
 from preddiff.errors import InputError
 from preddiff.targets import TRUE, Target
@@ -87,3 +89,147 @@ def classes_of(
                 "dataset's sheet, or explain top-1"
             )
     return found
+
+
+def prediction_rows(
+    items: Sequence[str],
+    truth: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+    classes: Sequence[str],
+) -> list[dict[str, object]]:
+    """Rows of the table of predictions.
+
+    Parameters
+    ----------
+    items : sequence of str
+    truth : int array (items,)
+        Number of each item's true class; -1 if unknown.
+    probabilities : float array (items, classes)
+    classes : sequence of str
+        Names of the network's classes.
+
+    Returns
+    -------
+    list of dict
+        The item; its true class with name, rank (from 1) and probability, "" if unknown; number,
+        name and probability of the top classes, at most `TOP`. Classes of equal probability are
+        ranked by their numbers.
+    """
+    return [
+        _row(item, int(number), p, classes)
+        for item, number, p in zip(items, truth, probabilities, strict=True)
+    ]
+
+
+def _row(
+    item: str, truth: int, p: NDArray[np.floating], classes: Sequence[str]
+) -> dict[str, object]:
+    order = np.argsort(-p, kind="stable")
+    row: dict[str, object] = {
+        "item": item,
+        "class": truth,
+        "name": classes[truth] if truth >= 0 else "",
+        "rank": int(np.flatnonzero(order == truth)[0]) + 1 if truth >= 0 else "",
+        "probability": p[truth] if truth >= 0 else "",
+    }
+    for rank, number in enumerate(order[:TOP], start=1):
+        row[f"top{rank}"] = int(number)
+        row[f"top{rank}_name"] = classes[number]
+        row[f"top{rank}_probability"] = p[number]
+    return row
+
+
+def accuracy(table: pd.DataFrame, training: NDArray[np.bool_]) -> dict[str, object]:
+    """How often predictions are right.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `prediction_rows`, with one row for each item.
+    training : bool array (items,)
+        Whether an item is for training.
+
+    Returns
+    -------
+    dict
+        Numbers of items, and of those whose true class is known; of the latter, the shares whose
+        true class has the highest probability (`top1`), or one of the five highest (`top5`); and
+        `top1` over those not for training, if only some are.
+    """
+    known = (table["class"] >= 0).to_numpy()
+    ranks = table["rank"][known].astype(int)
+    scores: dict[str, object] = {"items": len(table), "items_of_known_class": int(known.sum())}
+    if known.any():
+        scores |= {"top1": float((ranks == 1).mean()), "top5": float((ranks <= 5).mean())}
+    held_out = ~training[known]
+    if held_out.any() and not held_out.all():
+        scores["top1_of_items_not_for_training"] = float((ranks[held_out] == 1).mean())
+    return scores
+
+
+def true_classes(
+    items: Sequence[str],
+    labels: Sequence[str],
+    numbers: NDArray[np.integer],
+    own: Sequence[str],
+    classes: Sequence[str],
+) -> NDArray[np.int64]:
+    """Number of each item's true class among a network's classes.
+
+    Parameters
+    ----------
+    items, labels : sequence of str
+        Names of the items, and their classes as the dataset gives them; "" if unknown.
+    numbers : int array (items,)
+        Numbers of their classes, among `own` if that is known; -1 where there are none.
+    own, classes : sequence of str
+        Names of all classes of the dataset, empty if it does not know them; of the network's.
+
+    Returns
+    -------
+    int64 array (items,)
+        -1 if unknown.
+
+    Raises
+    ------
+    InputError
+        If the network does not have such classes.
+    """
+    if own:
+        if len(own) != len(classes):
+            raise InputError(
+                f"the dataset has {len(own)} classes, the network {len(classes)}, so its folders "
+                "or table do not tell the network's numbers: name a table of all classes as the "
+                "dataset's `classes`"
+            )
+        found = np.arange(len(own))
+        if set(own) == set(classes) and len(set(own)) == len(own):
+            # The same names, perhaps in another order: folders are numbered by the alphabet.
+            found = np.array([classes.index(name) for name in own])
+        return np.where(numbers >= 0, found[numbers], -1)
+    known = Classes(tuple(classes))
+    return np.array(
+        [
+            _of_label(item, label, int(number), known)
+            for item, label, number in zip(items, labels, numbers, strict=True)
+        ]
+    )
+
+
+def _of_label(item: str, label: str, number: int, classes: Classes) -> int:
+    if number >= len(classes.names):
+        raise InputError(
+            f"item '{item}': class {number} is beyond the network's {len(classes.names)} classes, "
+            "which count from 0"
+        )
+    if number >= 0 or not label:
+        return number
+    if re.fullmatch(r"n\d{8}", label):
+        raise InputError(
+            f"item '{item}': class '{label}' is a WordNet id: name a table of all classes "
+            "(class_index, wnid, class_name) as the dataset's `classes`"
+        )
+    try:
+        return classes.index(label)
+    except InputError as error:
+        raise InputError(f"item '{item}': {error}") from None

@@ -1,12 +1,20 @@
-"""Tables of predictions, and the classes of targets that they tell."""
+"""Tables of predictions, the classes of targets that they tell, and true classes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from preddiff.errors import InputError
-from preddiff.evaluation.predictions import classes_of, read_predictions
+from preddiff.evaluation.predictions import (
+    accuracy,
+    classes_of,
+    prediction_rows,
+    read_predictions,
+    true_classes,
+)
 from preddiff.targets import Target
 
 TABLE = "item\tclass\tname\trank\ttop1\ttop1_name\n007\t3\t007\t2\t5\tcat\nb.png\t-1\t\t\t0\tdog\n"
@@ -78,3 +86,83 @@ def test_classes_that_are_not_known(tmp_path: Path, target, items, message) -> N
 def test_true_and_top_classes_need_predictions() -> None:
     with pytest.raises(InputError, match=r"needs the table of predictions \(--predictions\)"):
         classes("logit:top-1", ["007"], None)
+
+
+def test_rows_rank_classes_by_probability() -> None:
+    names = [f"class {n}" for n in range(12)]
+    p = np.full((2, 12), 0.05)
+    p[0, 7], p[0, 3] = 0.3, 0.15
+    rows = prediction_rows(["a", "b"], np.array([3, -1]), p, names)
+    first = rows[0]
+    assert (first["item"], first["class"], first["name"]) == ("a", 3, "class 3")
+    assert (first["rank"], first["probability"]) == (2, 0.15)
+    # Of equal probability, the first classes come first; ten are listed.
+    assert [first[f"top{n}"] for n in range(1, 11)] == [7, 3, 0, 1, 2, 4, 5, 6, 8, 9]
+    assert first["top1_name"] == "class 7" and first["top1_probability"] == 0.3
+    assert "top11" not in first
+    second = rows[1]
+    assert (second["class"], second["name"]) == (-1, "")
+    assert (second["rank"], second["probability"]) == ("", "")
+    assert list(first) == list(second)
+
+
+def test_few_classes_have_fewer_ranks() -> None:
+    (row,) = prediction_rows(["a"], np.array([1]), np.array([[0.2, 0.5, 0.3]]), "xyz")
+    assert [key for key in row if key.startswith("top") and "_" not in key] == [
+        "top1",
+        "top2",
+        "top3",
+    ]
+
+
+def table_of(classes: list[int], ranks: list[int]) -> pd.DataFrame:
+    known = [rank if number >= 0 else "" for number, rank in zip(classes, ranks, strict=True)]
+    return pd.DataFrame({"class": classes, "rank": known})
+
+
+def test_accuracy_counts_items_of_known_class() -> None:
+    table = table_of([0, 1, -1, 2, 0, 1], [1, 6, 1, 5, 1, 2])
+    training = np.array([True, False, False, True, False, True])
+    assert accuracy(table, training) == {
+        "items": 6,
+        "items_of_known_class": 5,
+        "top1": 0.4,
+        "top5": 0.8,
+        "top1_of_items_not_for_training": 0.5,
+    }
+    assert "top1_of_items_not_for_training" not in accuracy(table, np.ones(6, dtype=bool))
+    assert "top1_of_items_not_for_training" not in accuracy(table, np.zeros(6, dtype=bool))
+    unknown = table_of([-1, -1], [1, 1])
+    assert accuracy(unknown, training[:2]) == {"items": 2, "items_of_known_class": 0}
+
+
+def truth(own: Sequence[str], classes: Sequence[str], numbers: list[int]) -> list[int]:
+    items = [f"item-{n}" for n in range(len(numbers))]
+    labels = [own[n] if n >= 0 else "" for n in numbers]
+    return list(true_classes(items, labels, np.array(numbers), own, classes))
+
+
+def labelled(labels: list[str], classes: Sequence[str]) -> list[int]:
+    """True classes of items whose dataset does not know all classes."""
+    numbers = np.array([int(label) if label.isdecimal() else -1 for label in labels])
+    items = [f"item-{n}" for n in range(len(labels))]
+    return list(true_classes(items, labels, numbers, (), classes))
+
+
+def test_classes_of_the_same_names_are_matched_by_name() -> None:
+    assert truth(("b", "c", "a"), ("a", "b", "c"), [0, 1, 2, -1, 0]) == [1, 2, 0, -1, 1]
+
+
+def test_fewer_classes_than_the_networks_are_refused() -> None:
+    with pytest.raises(InputError, match="the dataset has 2 classes, the network 3"):
+        truth(("a", "b"), ("a", "b", "c"), [0])
+
+
+def test_labels_are_names_or_numbers_of_the_network() -> None:
+    assert labelled(["dog", "", "0", "cat", "2"], ("cat", "dog", "0")) == [1, -1, 0, 0, 2]
+    with pytest.raises(InputError, match="item 'item-1': class 3 is beyond the network's 3"):
+        labelled(["0", "3"], ("cat", "dog", "x"))
+    with pytest.raises(InputError, match=r"item 'item-1': class 'dgo' is none of .* mean 'dog'"):
+        labelled(["cat", "dgo"], ("cat", "dog", "x"))
+    with pytest.raises(InputError, match="item 'item-0': class 'n01440764' is a WordNet id"):
+        labelled(["n01440764"], ("cat", "dog", "x"))
