@@ -4,7 +4,7 @@ import difflib
 import os
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +63,11 @@ class Picture:
     note: str
 
 
+def plain_name(name: str) -> str:
+    """Name of a class in lower case, with single spaces in place of underscores and spaces."""
+    return " ".join(name.casefold().replace("_", " ").split())
+
+
 @dataclass(frozen=True)
 class Classes:
     """All classes of a dataset, by number.
@@ -79,15 +84,24 @@ class Classes:
 
     @cached_property
     def _numbers(self) -> dict[str, list[int]]:
+        return self._numbered(str)
+
+    @cached_property
+    def _numbers_of_plain_names(self) -> dict[str, list[int]]:
+        return self._numbered(plain_name)
+
+    def _numbered(self, form: Callable[[str], str]) -> dict[str, list[int]]:
         numbers: dict[str, list[int]] = {}
         for labels in (self.ids, self.names):
-            for number, label in enumerate(labels):
+            for number, label in enumerate(map(form, labels)):
                 if number not in numbers.setdefault(label, []):
                     numbers[label].append(number)
         return numbers
 
     def index(self, label: str) -> int:
         """Number of a class given by its id, name or number; -1 for "".
+
+        Case, spaces and underscores of names do not matter, unless they tell classes apart.
 
         Raises
         ------
@@ -97,6 +111,9 @@ class Classes:
         if not label:
             return -1
         found = self._numbers.get(label, [])
+        if not found and label.isdecimal() and int(label) < len(self.names):
+            return int(label)
+        found = found or self._numbers_of_plain_names.get(plain_name(label), [])
         if len(found) == 1:
             return found[0]
         if found:
@@ -104,8 +121,6 @@ class Classes:
                 f"classes {', '.join(map(str, found))} are all called '{label}': name the class "
                 "by its number or id"
             )
-        if label.isdecimal() and int(label) < len(self.names):
-            return int(label)
         near = difflib.get_close_matches(label, self._numbers, n=1, cutoff=0.5)
         hint = f": did you mean '{near[0]}'?" if near else ""
         raise InputError(f"class '{label}' is none of the {len(self.names)} classes{hint}")

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from preddiff.datasets.images import Classes
+from preddiff.datasets.images import Classes, plain_name
 from preddiff.datasets.tables import read_table
 from preddiff.errors import InputError
 from preddiff.targets import TRUE, Target
 
 # Classes that are listed for each item.
 TOP = 10
+_WORDNET_ID = r"n\d{8}"
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -167,6 +168,101 @@ def accuracy(table: pd.DataFrame, training: NDArray[np.bool_]) -> dict[str, obje
     return scores
 
 
+def match_classes(own: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Number of each of a dataset's classes among those of a network.
+
+    Classes are matched by their names. Where these are not the same, case, spaces and underscores
+    are ignored. Classes called by their numbers, on either side, are matched by number. So are
+    those in the same order, some of which one side calls by a longer name ("crane", "crane bird").
+
+    Parameters
+    ----------
+    own, classes : sequence of str
+        Names of all classes of the dataset, and of the network.
+
+    Returns
+    -------
+    int64 array (classes,)
+
+    Raises
+    ------
+    InputError
+        If they are not equally many, have other names, or names that several classes share.
+    """
+    if len(own) != len(classes):
+        raise InputError(
+            f"the dataset has {len(own)} classes, the network {len(classes)}, so its folders or "
+            "table do not tell the network's numbers: name a table of all classes as the dataset's "
+            "`classes`"
+        )
+    in_order = np.arange(len(own))
+    plain_own, plain = ([plain_name(name) for name in names] for names in (own, classes))
+    as_numbers = [int(n) if n.isascii() and n.isdecimal() else -1 for n in own]
+    by_name = _by_name(own, classes)
+    if by_name is not None:
+        return by_name
+    if sorted(as_numbers) == list(in_order):
+        return np.array(as_numbers)
+    if list(classes) == [str(number) for number in in_order]:
+        return in_order
+    by_name = _by_name(plain_own, plain)
+    if by_name is not None:
+        return by_name
+    if _have_one_order(plain_own, plain):
+        return in_order
+    raise InputError(_mismatch(own, classes))
+
+
+def _by_name(own: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64] | None:
+    numbers = {name: number for number, name in enumerate(classes)}
+    if len(numbers) < len(classes) or numbers.keys() != set(own):
+        return None
+    return np.array([numbers[name] for name in own])
+
+
+def _have_one_order(own: Sequence[str], classes: Sequence[str]) -> bool:
+    """Whether names are the same one by one, but for some that are longer on one side."""
+    differ = [pair for pair in zip(own, classes, strict=True) if pair[0] != pair[1]]
+    # A name that the other side has elsewhere would speak for another order.
+    apart = {a for a, _ in differ}.isdisjoint(b for _, b in differ)
+    return apart and all(_begins_with(*sorted(pair, key=len)) for pair in differ)
+
+
+def _begins_with(short: str, long: str) -> bool:
+    return bool(short) and long.startswith(short) and not long[len(short) :][:1].isalnum()
+
+
+def _mismatch(own: Sequence[str], classes: Sequence[str]) -> str:
+    if all(re.fullmatch(_WORDNET_ID, name) for name in own):
+        return (
+            "the dataset's classes are WordNet ids, the network's are not: name a table of all "
+            "classes (class_index, wnid, class_name) as the dataset's `classes`"
+        )
+    way_out = (
+        "give the dataset and the classifier the same table as their `classes`, or write the "
+        "items' classes as numbers"
+    )
+    ours, theirs = ({plain_name(name) for name in names} for names in (own, classes))
+    unknown = [
+        f"the {side} does not have {_few([n for n in names if plain_name(n) not in others])}"
+        for side, names, others in (("network", own, theirs), ("dataset", classes, ours))
+        if not others.issuperset(map(plain_name, names))
+    ]
+    if unknown:
+        return f"classes have other names: {', and '.join(unknown)}: {way_out}"
+    plain = [plain_name(name) for name in own]
+    shared = next(name for name in own if plain.count(plain_name(name)) > 1)
+    return (
+        f"'{shared}' is the name of several classes, which the dataset and the network have in "
+        f"another order: {way_out}"
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return f"{shown}, ... ({len(names)} in all)" if len(names) > 3 else shown
+
+
 def true_classes(
     items: Sequence[str],
     labels: Sequence[str],
@@ -196,17 +292,7 @@ def true_classes(
         If the network does not have such classes.
     """
     if own:
-        if len(own) != len(classes):
-            raise InputError(
-                f"the dataset has {len(own)} classes, the network {len(classes)}, so its folders "
-                "or table do not tell the network's numbers: name a table of all classes as the "
-                "dataset's `classes`"
-            )
-        found = np.arange(len(own))
-        if set(own) == set(classes) and len(set(own)) == len(own):
-            # The same names, perhaps in another order: folders are numbered by the alphabet.
-            found = np.array([classes.index(name) for name in own])
-        return np.where(numbers >= 0, found[numbers], -1)
+        return np.where(numbers >= 0, match_classes(own, classes)[numbers], -1)
     known = Classes(tuple(classes))
     return np.array(
         [
@@ -224,7 +310,7 @@ def _of_label(item: str, label: str, number: int, classes: Classes) -> int:
         )
     if number >= 0 or not label:
         return number
-    if re.fullmatch(r"n\d{8}", label):
+    if re.fullmatch(_WORDNET_ID, label):
         raise InputError(
             f"item '{item}': class '{label}' is a WordNet id: name a table of all classes "
             "(class_index, wnid, class_name) as the dataset's `classes`"

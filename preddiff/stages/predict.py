@@ -37,9 +37,12 @@ def predict(data: Path, classifier_folder: Path, device: str, threads: int, out:
     use_cores(threads)
     items, network = Items(data), Network.load(classifier_folder)
     require_fit(items, network)
-    truth = true_classes(
-        items.names, items.groups, items.class_numbers, items.classes, network.classes
-    )
+    try:
+        truth = true_classes(
+            items.names, items.groups, items.class_numbers, items.classes, network.classes
+        )
+    except InputError as error:
+        raise InputError(f"{data}: {error}") from None
     where = device_of(device)
     module = network.module.to(where)
     rows = []

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from preddiff.errors import InputError
 from preddiff.evaluation.predictions import (
@@ -153,6 +155,74 @@ def test_classes_of_the_same_names_are_matched_by_name() -> None:
     assert truth(("b", "c", "a"), ("a", "b", "c"), [0, 1, 2, -1, 0]) == [1, 2, 0, -1, 1]
 
 
+@pytest.mark.parametrize(
+    ("own", "classes", "expected"),
+    [
+        # Names that tell apart what others would not.
+        (("Crane", "crane"), ("crane", "Crane"), [1, 0]),
+        # Other spellings of the same names.
+        (("tabby_cat", "Dog", "red  fox"), ("dog", "Red fox", "tabby cat"), [2, 0, 1]),
+        (("STRASSE", "a"), ("a", "straße"), [1, 0]),
+        # Names in the same order may stand for several classes, and be longer on one side.
+        (("crane", "dog", "crane"), ("crane", "dog", "crane"), [0, 1, 2]),
+        (("crane", "a_dog", "crane"), ("crane bird", "a dog", "crane"), [0, 1, 2]),
+        (("tench, Tinca tinca", "goldfish"), ("tench", "goldfish"), [0, 1]),
+        # Numbers on either side.
+        (("0", "1", "2"), ("cat", "dog", "fox"), [0, 1, 2]),
+        (("cat", "dog", "fox"), ("0", "1", "2"), [0, 1, 2]),
+        (("2", "0", "1"), ("0", "1", "2"), [2, 0, 1]),
+        # Folders go by the alphabet: 0, 1, 10, 11, 2, ...
+        (
+            sorted(map(str, range(12))),
+            [f"class {n}" for n in range(12)],
+            sorted(range(12), key=str),
+        ),
+        (("000", "001", "002"), ("cat", "dog", "fox"), [0, 1, 2]),
+    ],
+)
+def test_classes_are_matched_by_their_names(own, classes, expected) -> None:
+    assert truth(own, classes, list(range(len(own)))) == expected
+
+
+@given(st.permutations(range(8)), st.permutations(range(8)), st.integers(0, 2**8 - 1))
+def test_any_order_and_spelling_of_different_names(own, other, spelling) -> None:
+    def spelt(number: int, differently: bool) -> str:
+        name = f"the {chr(ord('a') + number)}"
+        return name.upper().replace(" ", "_") if differently else name
+
+    first = [spelt(n, bool(spelling >> n & 1)) for n in own]
+    found = truth(first, [spelt(n, False) for n in other], list(range(8)))
+    assert [other[number] for number in found] == own
+
+
+@pytest.mark.parametrize(
+    ("own", "classes", "message"),
+    [
+        (("cat", "dog"), ("Katze", "Hund"), "'cat', 'dog', and .* 'Katze', 'Hund'.* same table"),
+        (("cat", "dog", "fox"), ("dog", "cat", "vixen"), "not have 'fox', and .* 'vixen'"),
+        # One name begins with another, but of another class.
+        (
+            ("cat", "cat tabby", "dog"),
+            ("cat tabby", "cat", "dog breed"),
+            "not have 'dog', and .* 'dog breed'",
+        ),
+        # Several classes of a name, in another order: which is which?
+        (("crane", "dog", "crane"), ("dog", "crane", "crane"), "'crane' is the name of several"),
+        (("Crane", "crane", "dog"), ("dog", "crane", "Crane_"), "'Crane' is the name of several"),
+        (("0", "1", "3"), ("cat", "dog", "fox"), "not have '0', '1', '3', and"),
+        (("n01440764", "n01443537"), ("tench", "goldfish"), "WordNet ids"),
+        (
+            [f"x{n}" for n in range(9)],
+            [f"y{n}" for n in range(9)],
+            r"'x0', 'x1', 'x2', \.\.\. \(9 in all\), and .* 'y0'",
+        ),
+    ],
+)
+def test_classes_of_other_names_are_refused(own, classes, message) -> None:
+    with pytest.raises(InputError, match=message):
+        truth(own, classes, [0])
+
+
 def test_fewer_classes_than_the_networks_are_refused() -> None:
     with pytest.raises(InputError, match="the dataset has 2 classes, the network 3"):
         truth(("a", "b"), ("a", "b", "c"), [0])
@@ -160,6 +230,7 @@ def test_fewer_classes_than_the_networks_are_refused() -> None:
 
 def test_labels_are_names_or_numbers_of_the_network() -> None:
     assert labelled(["dog", "", "0", "cat", "2"], ("cat", "dog", "0")) == [1, -1, 0, 0, 2]
+    assert labelled(["tabby cat", "DOG"], ("dog", "tabby_cat", "x")) == [1, 0]
     with pytest.raises(InputError, match="item 'item-1': class 3 is beyond the network's 3"):
         labelled(["0", "3"], ("cat", "dog", "x"))
     with pytest.raises(InputError, match=r"item 'item-1': class 'dgo' is none of .* mean 'dog'"):
