@@ -1,6 +1,6 @@
-"""Comparing maps item by item: a measure of one map against that of a reference map."""
+"""Paired comparison of maps, item by item, with a reference map."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from preddiff.errors import InputError
 from preddiff.windows import FloatArray
 
 _CONFIDENCE = 0.95
-# What tells two rows of a map apart: maps may explain several classes of an item.
+# Columns that identify a row of a map, which may explain several classes of an item.
 _KEYS = ("item", "class")
 
 
@@ -42,29 +42,53 @@ class Comparison:
         return self.rows[self.measure]
 
 
-def comparisons(
-    table: pd.DataFrame, reference: str, measures: Sequence[str]
-) -> Iterator[Comparison]:
-    """Pair the measures of each map with those of a reference map.
+def compare_maps(
+    table: pd.DataFrame,
+    reference: str,
+    measures: Sequence[str],
+    summarise: Callable[[Comparison], Mapping[str, float]],
+) -> pd.DataFrame:
+    """Compare each map with a reference map, by each of several measures.
 
     Parameters
     ----------
     table : DataFrame
-        Columns `map`, `item`, one for each measure, and `class` where maps of an item may explain
-        different ones; only rows of the same class are paired.
+        Columns `map`, `item`, one for each measure and, where maps of an item may explain
+        different classes, `class`: only rows of the same class are paired.
     reference : str
         Map that the others are compared with.
     measures : sequence of str
+    summarise : callable
+        Maps a comparison to the cells of its row.
 
-    Yields
-    ------
-    Comparison
-        For each map, in the table's order, and each measure.
+    Returns
+    -------
+    DataFrame
+        One row for each map, in the table's order, and each measure: `map`, `measure` and the
+        cells of the summary.
 
     Raises
     ------
     InputError
         If the reference is not in the table, or a map has an item (and class) twice.
+    """
+    return pd.DataFrame(
+        [
+            {"map": one.map, "measure": one.measure, **summarise(one)}
+            for one in comparisons(table, reference, measures)
+        ]
+    )
+
+
+def comparisons(
+    table: pd.DataFrame, reference: str, measures: Sequence[str]
+) -> Iterator[Comparison]:
+    """Pair the measures of each map with those of a reference map; see `compare_maps`.
+
+    Yields
+    ------
+    Comparison
+        For each map, in the table's order, and each measure.
     """
     keys = [key for key in _KEYS if key in table]
     twice = table[table.duplicated(["map", *keys])]
@@ -87,7 +111,7 @@ def comparisons(
 
 
 def mean_interval(differences: FloatArray) -> tuple[float, float]:
-    """95% interval of the mean of paired differences by Student's t; NaN for less than two."""
+    """95% confidence interval of the mean of differences (Student's t); NaN for less than two."""
     if len(differences) < 2:
         return np.nan, np.nan
     interval = stats.ttest_1samp(differences, 0).confidence_interval(_CONFIDENCE)
@@ -95,9 +119,9 @@ def mean_interval(differences: FloatArray) -> tuple[float, float]:
 
 
 def signed_rank_p(differences: FloatArray) -> float:
-    """Two-sided p-value of paired differences by Wilcoxon's signed-rank test.
+    """Two-sided p-value of the Wilcoxon signed-rank test of paired differences.
 
-    NaN if there are none, 1 if all are 0.
+    NaN if there are no differences, 1 if all of them are 0.
     """
     if not len(differences):
         return np.nan

@@ -16,13 +16,13 @@ from preddiff.errors import InputError
 from preddiff.evaluation.deletion import (
     RANDOM,
     Curves,
-    areas,
-    both_curves,
+    area_table,
     compare_curves,
+    deletion_and_insertion,
+    first_class_target,
     mean_curves,
     mean_of_random_orders,
     order_of_windows,
-    target_of_class,
 )
 from preddiff.progress import progress
 from preddiff.samplers.base import seed_of
@@ -98,10 +98,12 @@ def delete_and_insert(
     def follow(item: str, number: int) -> Follow:
         image = torch.from_numpy(items.read([items.number(item)])[0])
         classify, filled = _classify(network, number, where), fill(image)
-        return partial(both_curves, classify, image, filled, k=k, steps=_STEPS, batch_size=_BATCH)
+        return partial(
+            deletion_and_insertion, classify, image, filled, k=k, steps=_STEPS, batch_size=_BATCH
+        )
 
     followed = list(_all_curves(maps, follow, k, random_orders, seed))
-    table = areas(followed)
+    table = area_table(followed)
     write_tsv(table, out, digits=_DIGITS)
     write_tsv(compare_curves(table, RANDOM), summary, digits=_DIGITS)
     write_tsv(mean_curves(followed), curves, digits=_DIGITS)
@@ -155,7 +157,7 @@ class _Map:
 
     @classmethod
     def of(cls, path: Path) -> "_Map | None":
-        target = target_of_class(np.asarray(array(open_store(path), "class_number")[:]))
+        target = first_class_target(np.asarray(array(open_store(path), "class_number")[:]))
         return None if target is None else cls(path, target)
 
 

@@ -44,16 +44,16 @@ def localise(
     """
     items, classifier = Items(data), LinearClassifier.load(classifier_folder)
     truth = _truth(items, classifier.slab)
-    within = np.ones(classifier.space, dtype=bool)
+    mask = np.ones(classifier.space, dtype=bool)
     tables = []
     for path in stores:
         names, maps = _maps(path, truth)
         if names:
-            tables.append(score_map(path.stem, names, maps, truth, within))
+            tables.append(score_map(path.stem, names, maps, truth, mask))
         else:
             print(f"{path}: skipped, since none of its items has a lesion", file=sys.stderr)
     weights = np.broadcast_to(classifier.weights[0], (len(truth), *classifier.space))
-    tables.append(score_map(WEIGHTS, list(truth), weights, truth, within))
+    tables.append(score_map(WEIGHTS, list(truth), weights, truth, mask))
     table = pd.concat(tables, ignore_index=True)
     write_tsv(table, out, digits=_DIGITS)
     write_tsv(compare_localisation(table, WEIGHTS), summary, digits=_DIGITS)
