@@ -4,19 +4,19 @@ import difflib
 import os
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pydantic import Field
 
 from preddiff.datasets.base import DATASETS, DatasetSettings
+from preddiff.datasets.tables import find_column, read_table
 from preddiff.errors import InputError
 from preddiff.settings.base import Positive
 
@@ -122,6 +122,11 @@ class Picture:
     note: str
 
 
+def plain_name(name: str) -> str:
+    """Name of a class in lower case, with single spaces in place of underscores and spaces."""
+    return " ".join(name.casefold().replace("_", " ").split())
+
+
 @dataclass(frozen=True)
 class Classes:
     """All classes of a dataset, by number.
@@ -138,15 +143,24 @@ class Classes:
 
     @cached_property
     def _numbers(self) -> dict[str, list[int]]:
+        return self._numbered(str)
+
+    @cached_property
+    def _numbers_of_plain_names(self) -> dict[str, list[int]]:
+        return self._numbered(plain_name)
+
+    def _numbered(self, form: Callable[[str], str]) -> dict[str, list[int]]:
         numbers: dict[str, list[int]] = {}
         for labels in (self.ids, self.names):
-            for number, label in enumerate(labels):
+            for number, label in enumerate(map(form, labels)):
                 if number not in numbers.setdefault(label, []):
                     numbers[label].append(number)
         return numbers
 
     def index(self, label: str) -> int:
         """Number of a class given by its id, name or number; -1 for "".
+
+        Case, spaces and underscores of names do not matter, unless they tell classes apart.
 
         Raises
         ------
@@ -156,6 +170,9 @@ class Classes:
         if not label:
             return -1
         found = self._numbers.get(label, [])
+        if not found and label.isdecimal() and int(label) < len(self.names):
+            return int(label)
+        found = found or self._numbers_of_plain_names.get(plain_name(label), [])
         if len(found) == 1:
             return found[0]
         if found:
@@ -163,8 +180,6 @@ class Classes:
                 f"classes {', '.join(map(str, found))} are all called '{label}': name the class "
                 "by its number or id"
             )
-        if label.isdecimal() and int(label) < len(self.names):
-            return int(label)
         near = difflib.get_close_matches(label, self._numbers, n=1, cutoff=0.5)
         hint = f": did you mean '{near[0]}'?" if near else ""
         raise InputError(f"class '{label}' is none of the {len(self.names)} classes{hint}")
@@ -196,19 +211,13 @@ def list_images(
 
 
 def _of_sheet(path: Path, file_column: str, class_column: str) -> list[Entry]:
-    table = _read_table(path)
-    wanted = [file_column]
-    if class_column in table.columns or class_column != _DEFAULT_CLASS_COLUMN:
-        wanted.append(class_column)
-    for column in wanted:
-        if column not in table.columns:
-            raise InputError(
-                f"{path}: there is no column '{column}'; it has {', '.join(table.columns)}"
-            )
-    labels = table[class_column] if class_column in wanted else [""] * len(table)
+    table = read_table(path)
+    files = table[find_column(table, path, file_column)]
+    has_classes = class_column in table.columns or class_column != _DEFAULT_CLASS_COLUMN
+    labels = table[find_column(table, path, class_column)] if has_classes else [""] * len(table)
     entries: list[Entry] = []
     seen: set[str] = set()
-    for line, (file, label) in enumerate(zip(table[file_column], labels, strict=True), start=2):
+    for line, file, label in zip(table.index, files, labels, strict=True):
         if not file.strip():
             raise InputError(f"{path}, line {line}: there is no file")
         name = Path(file.strip()).as_posix()
@@ -254,33 +263,6 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    separator = "," if path.suffix.lower() == ".csv" else "\t"
-    try:
-        with warnings.catch_warnings():
-            # Rows longer than the header would else be cut, or their first cell be an index.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path,
-                sep=separator,
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-                skip_blank_lines=False,
-            )
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such table") from None
-    except pd.errors.ParserWarning:
-        raise InputError(
-            f"{path}: rows have more cells than the header: quote cells that hold separators, and "
-            "end no line with one"
-        ) from None
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as a table: {error}") from None
-    filled = np.flatnonzero((table != "").any(axis=1))
-    return table.iloc[: filled[-1] + 1 if len(filled) else 0]
-
-
 def classes_of_folders(entries: Sequence[Entry]) -> Classes:
     """Classes of a folder in the layout of ILSVRC: its folders' names, numbered in their order."""
     return Classes(tuple(sorted({entry.label for entry in entries if entry.label})))
@@ -315,8 +297,9 @@ def read_classes(path: Path) -> Classes:
                     f"{path}, line {number}: there is no name; remove the line, or name the class"
                 )
         return Classes(tuple(line.strip() for line in lines))
-    table = _read_table(path)
-    index, name = _column(path, table, _INDEX_COLUMNS), _column(path, table, _NAME_COLUMNS)
+    table = read_table(path)
+    index = find_column(table, path, *_INDEX_COLUMNS)
+    name = find_column(table, path, *_NAME_COLUMNS)
     ids = next((column for column in _ID_COLUMNS if column in table.columns), None)
     try:
         numbers = table[index].astype(int)
@@ -333,15 +316,6 @@ def read_classes(path: Path) -> Classes:
         tuple(value.strip() for value in table[name]),
         () if ids is None else tuple(value.strip() for value in table[ids]),
     )
-
-
-def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
-    found = next((column for column in names if column in table.columns), None)
-    if found is None:
-        raise InputError(
-            f"{path}: there is no column '{names[0]}'; it has {', '.join(table.columns)}"
-        )
-    return found
 
 
 def read_image(path: Path, *, resize: int | None, crop: tuple[int, int] | int | None) -> Picture:

@@ -13,7 +13,7 @@ from preddiff.datasets.base import DATASETS
 from preddiff.datasets.volumes import VolumeSettings
 from preddiff.errors import InputError
 from preddiff.settings.base import Positive, Settings
-from preddiff.storage.files import write_atomically
+from preddiff.storage.writers import write_tsv
 
 Tissue = Literal["gm", "wm"]
 MAPS: dict[Tissue, str] = {"gm": "gray_matter_maps", "wm": "white_matter_maps"}
@@ -106,8 +106,7 @@ def write_oasis(
     matched = _matched(cohort, age_gap)
     matched[tissue] = [_path_for_table(Path(file), folder) for file in matched[tissue]]
     path = folder / "participants.tsv"
-    with write_atomically(path) as temporary:
-        matched.to_csv(temporary, sep="\t", index=False)
+    write_tsv(matched, path)
     return path
 
 

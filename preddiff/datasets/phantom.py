@@ -1,7 +1,6 @@
 """A phantom cohort whose truth is known: brains like fractional-anisotropy maps, with lesions."""
 
 import gzip
-import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -23,6 +22,7 @@ from preddiff.errors import InputError
 from preddiff.progress import progress
 from preddiff.settings.base import Positive, Settings
 from preddiff.storage.files import write_atomically
+from preddiff.storage.writers import write_json, write_tsv
 
 FloatArray = NDArray[np.float32]
 
@@ -233,11 +233,9 @@ def write_phantom(
     sites = np.zeros(SHAPE, dtype=bool)
     sites[tuple(anatomy(seed).sites.T)] = True
     _write_mask(sites, folder / "sites.nii.gz")
-    with write_atomically(folder / "participants.json") as temporary:
-        temporary.write_text(json.dumps(_COLUMNS, indent=2) + "\n")
+    write_json(_COLUMNS, folder / "participants.json")
     table = folder / "participants.tsv"
-    with write_atomically(table) as temporary:
-        rows.to_csv(temporary, sep="\t", index=False)
+    write_tsv(rows, table)
     return table
 
 

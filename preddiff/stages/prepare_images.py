@@ -29,9 +29,10 @@ from preddiff.errors import InputError
 from preddiff.progress import progress
 from preddiff.settings.base import Settings
 from preddiff.settings.options import add_path, add_seed, add_settings, add_threads, read_settings
-from preddiff.storage.files import replace_folder, write_atomically
+from preddiff.storage.files import replace_folder
 from preddiff.storage.provenance import digest_arrays
 from preddiff.storage.stores import array
+from preddiff.storage.writers import write_tsv
 
 # Files that are read ahead of the one that is written, which bounds memory.
 _AHEAD = 64
@@ -137,9 +138,7 @@ def prepare_images(
     left_out = sum(note["done"] == "left out" for note in notes)
     if left_out:
         print(f"{left_out} of {len(entries)} images are left out: see {report}", file=sys.stderr)
-    with write_atomically(report) as temporary:
-        table = pd.DataFrame(notes, columns=["image", "done", "reason"])
-        table.to_csv(temporary, sep="\t", index=False)
+    write_tsv(pd.DataFrame(notes, columns=["image", "done", "reason"]), report)
 
 
 def _classes(settings: ImageSet, entries: Sequence[Entry]) -> Classes | None:

@@ -1,7 +1,6 @@
 """Stage train: cross-validate and fit the L2 logistic regression."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from preddiff.classifiers.logistic import Logistic, cross_validate, fit
 from preddiff.datasets.items import Items
 from preddiff.datasets.slab import on_grid, save_volume, slab_of
 from preddiff.settings.options import add_path, add_seed, add_settings, read_settings
-from preddiff.storage.files import write_atomically
+from preddiff.storage.writers import write_json, write_tsv
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +76,5 @@ def _write_scores(
     )
     summary = {key: value for key, value in score.items() if key not in ("fold", "probability")}
     summary = {"classes": list(items.classes), "items": len(numbers), **summary}
-    with write_atomically(out / "cv.tsv") as temporary:
-        per_item.to_csv(temporary, sep="\t", index=False)
-    with write_atomically(out / "cv.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n")
+    write_tsv(per_item, out / "cv.tsv")
+    write_json(summary, out / "cv.json")

@@ -1,7 +1,6 @@
 """Stage train-digits: train a small network on the digits."""
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from preddiff.datasets.items import Items
 from preddiff.devices import use_cores
 from preddiff.progress import progress
 from preddiff.settings.options import add_path, add_seed, add_settings, add_threads, read_settings
-from preddiff.storage.files import write_atomically
+from preddiff.storage.writers import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,9 +70,7 @@ def train_digits(data: Path, settings: DigitTraining, seed: int, out: Path) -> N
         "test_items": int((~items.training).sum()),
         "test_accuracy": float(correct[~items.training].mean()),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    with write_atomically(out / "cv.json") as temporary:
-        temporary.write_text(json.dumps(scores, indent=2) + "\n")
+    write_json(scores, out / "cv.json")
     architecture = {"digits": settings.width}
     store_network(
         network, architecture, items.classes, training_size, items.space, standardisation, out
