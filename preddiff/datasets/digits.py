@@ -1,24 +1,25 @@
-"""The handwritten digits that scikit-learn carries: 1,797 real images of 8 x 8 pixels."""
+"""The handwritten digits that come with scikit-learn: 1,797 real images of 8 x 8 pixels."""
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-# Pixels are whole numbers from 0 to this.
+# Pixels are integers from 0 to this value.
 LEVELS = 16
 
 
 def read_digits(
     test: float, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
-    """Read the digits and divide them, with equal shares of every digit.
+    """Read the digits and divide them into training and test images, stratified by digit.
 
     Parameters
     ----------
     test : float
-        Share of the images that is kept for testing.
+        Share of test images.
     seed : int
+        Seed of the division.
 
     Returns
     -------
