@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torchvision.transforms.v2 import functional
+from pydantic import Field
 
+from preddiff.datasets.base import DATASETS, DatasetSettings
 from preddiff.datasets.tables import find_column, read_table
 from preddiff.errors import InputError
+from preddiff.settings.base import Positive
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 LAYOUTS = (
@@ -26,8 +29,64 @@ _DEFAULT_CLASS_COLUMN = "class"
 _INDEX_COLUMNS = ("class_index", "index")
 _ID_COLUMNS = ("wnid", "id", "synset")
 _NAME_COLUMNS = ("class_name", "name")
+# Files that Snakemake is asked to track one by one.
+_TRACKED_IMAGES = 10_000
 # EXIF's tag of the orientation; 1 is upright.
 _ORIENTATION = 0x0112
+
+
+@DATASETS.register
+class ImageSet(DatasetSettings):
+    """A dataset of image files (`preddiff prepare-images`)."""
+
+    source: ClassVar[str] = "images"
+    command: ClassVar[str] = "prepare-images"
+    dimensions: ClassVar[int] = 2
+    channels: ClassVar[int] = 3
+    needs_geometry: ClassVar[bool] = True
+
+    images: Path = Field(
+        description="sheet of files (.tsv, .csv), folder with one folder of images per class (the "
+        "layout of ILSVRC), or flat folder of images"
+    )
+    file_column: str = Field("file", description="column of the sheet with files, relative to it")
+    class_column: str = Field(
+        _DEFAULT_CLASS_COLUMN,
+        description="column of the sheet with classes: names, ids or numbers from 0",
+    )
+    classes: Path | None = Field(
+        None,
+        description="table of all classes (class_index, wnid, class_name), which gives the "
+        "numbers of ids and names; needed where folders are only some of a network's classes",
+    )
+    count: Positive | None = Field(
+        None, description="how many images to take, at random; default: all"
+    )
+    strict: bool = Field(
+        False, description="stop at an image that cannot be read, instead of listing it"
+    )
+
+    def entries(self) -> "list[Entry]":
+        """All images of the sheet or the folder."""
+        return list_images(
+            self.images, file_column=self.file_column, class_column=self.class_column
+        )
+
+    def input_files(self) -> list[Path]:
+        """Sheet or folder, table of classes, and the images; of very many images none.
+
+        A new or a lost image is noticed all the same then, a changed one is not.
+        """
+        files = [path for path in (self.images, self.classes) if path]
+        images = [entry.file for entry in self.entries()]
+        if len(images) <= _TRACKED_IMAGES:
+            files += [path for path in images if path.is_file()]
+        return files
+
+    def number_of_items(self) -> int:
+        """Images, as many as are taken."""
+        count = len(self.entries())
+        return min(count, self.count or count)
 
 
 @dataclass(frozen=True)
@@ -286,6 +345,9 @@ def read_image(path: Path, *, resize: int | None, crop: tuple[int, int] | int | 
     InputError
         If the file is missing, truncated, not an image, or suspiciously large.
     """
+    # torchvision is imported where it is needed, since that takes seconds.
+    from torchvision.transforms.v2 import functional
+
     try:
         with warnings.catch_warnings():
             # By default, Pillow only warns about files that unpack to an unreasonable size.

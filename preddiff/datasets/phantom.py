@@ -5,18 +5,22 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import ClassVar
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 from nibabel.processing import resample_from_to
-from nilearn.datasets import load_mni152_brain_mask, load_mni152_wm_template
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import ndimage
 from scipy.interpolate import BSpline
 
+from preddiff.datasets.base import DATASETS
+from preddiff.datasets.volumes import VolumeSettings
 from preddiff.errors import InputError
 from preddiff.progress import progress
+from preddiff.settings.base import Positive, Settings
 from preddiff.storage.files import write_atomically
 from preddiff.storage.writers import write_json, write_tsv
 
@@ -37,6 +41,32 @@ _DEFORMATION, _FIELD, _SCANNER, _NOISE = 0.8, 0.05, 0.02, 0.03
 _LOSS = (0.15, 0.42)
 # Spacing of the coarse grid of smooth fields, in voxels.
 _STEP = 12
+
+
+class Phantom(Settings):
+    """A cohort whose truth is known, written as ordinary NIfTI files (`preddiff phantom`)."""
+
+    patients: Positive = Field(100, description="number of patients")
+    controls: Positive = Field(70, description="number of healthy controls")
+
+
+@DATASETS.register
+class PhantomCohort(VolumeSettings):
+    """A phantom cohort, whose lesions are known."""
+
+    source: ClassVar[str] = "phantom"
+    table_command: ClassVar[str | None] = "phantom"
+
+    phantom: Phantom = Field(description="how many subjects to make; {} for the defaults")
+
+    @property
+    def table_settings(self) -> Settings:
+        """Numbers of subjects."""
+        return self.phantom
+
+    def number_of_items(self) -> int:
+        """Patients and controls."""
+        return self.phantom.patients + self.phantom.controls
 
 
 @dataclass(frozen=True)
@@ -75,6 +105,9 @@ class Scan:
 @cache
 def anatomy(seed: int) -> Anatomy:
     """Make the template from the MNI152 white-matter map that comes with nilearn."""
+    # nilearn is imported where it is needed, since that takes seconds.
+    from nilearn.datasets import load_mni152_brain_mask, load_mni152_wm_template
+
     grid = (SHAPE, AFFINE)
     white = resample_from_to(load_mni152_wm_template(resolution=2), grid, order=1).get_fdata()
     mask = resample_from_to(load_mni152_brain_mask(resolution=2), grid, order=0).get_fdata()

@@ -4,20 +4,94 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
+from pydantic import Field, field_validator
 
 from preddiff.datasets import tables
+from preddiff.datasets.base import DATASETS, DatasetSettings
 from preddiff.errors import InputError
-from preddiff.settings.study import Columns
+from preddiff.settings.base import Settings
 
 # Affines whose entries differ by less than this (in mm) describe the same grid.
 _TOLERANCE = 1e-3
 _MISSING = ("", "n/a", "na", "nan")
+
+
+class Columns(Settings):
+    """Which columns of the cohort's table to read, and what they mean (`preddiff prepare`)."""
+
+    subject: str = Field("participant_id", description="column with the subjects' names")
+    group: str = Field("group", description="column with the subjects' classes")
+    file: str = Field("fa", description="column with the NIfTI files, relative to the table")
+    truth: str | None = Field(
+        None, description="column with masks of planted or known lesions, if there are any"
+    )
+    classes: tuple[str, str] = Field(
+        ("control", "patient"),
+        description="the two values of the group column; evidence is for the second",
+    )
+    balance: bool = Field(
+        True, description="train on equally many subjects of both classes, the first of the larger"
+    )
+
+    @field_validator("classes")
+    @classmethod
+    def _different(cls, classes: tuple[str, str]) -> tuple[str, str]:
+        if classes[0] == classes[1]:
+            raise ValueError("give two different classes")
+        return classes
+
+
+class VolumeSettings(DatasetSettings, Columns):
+    """A cohort of volumes: subjects, and their NIfTI files on one grid."""
+
+    command: ClassVar[str] = "prepare"
+    dimensions: ClassVar[int] = 3
+    channels: ClassVar[int] = 1
+
+    @property
+    def preparation(self) -> Settings:
+        """Columns of the table."""
+        return self.part(Columns)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Both classes."""
+        return self.classes
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the table has masks of lesions."""
+        return self.truth is not None
+
+
+@DATASETS.register
+class Cohort(VolumeSettings):
+    """A cohort of volumes: a table of subjects and their NIfTI files."""
+
+    source: ClassVar[str] = "table"
+
+    table: Path = Field(description="tab- or comma-separated table of the subjects")
+
+    @property
+    def given_table(self) -> Path:
+        """The table."""
+        return self.table
+
+    def input_files(self) -> list[Path]:
+        """Volumes and masks that the table names; the rule reports those that are missing."""
+        subjects = read_table(self.table, self)
+        files = [s.file for s in subjects] + [s.truth for s in subjects if s.truth]
+        return [path for path in files if path.exists()]
+
+    def number_of_items(self) -> int:
+        """Subjects in the table."""
+        return len(read_table(self.table, self))
 
 
 @dataclass(frozen=True)

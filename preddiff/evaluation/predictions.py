@@ -1,7 +1,7 @@
-"""Predictions: a network's table of top classes, and the classes of targets that it tells."""
+"""Predictions: a network's table of top classes."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from preddiff.datasets.images import Classes, plain_name
 from preddiff.datasets.tables import read_table
 from preddiff.errors import InputError
-from preddiff.targets import TRUE, Target
 
 # Classes that are listed for each item.
 TOP = 10
@@ -42,54 +41,6 @@ def read_predictions(path: Path) -> pd.DataFrame:
         twice = table.index[table.index.duplicated()][0]
         raise InputError(f"{path}: not a table that preddiff predict wrote (item '{twice}' twice)")
     return table
-
-
-def classes_of(
-    target: Target,
-    items: Sequence[str],
-    class_number: Callable[[str], int],
-    predictions: pd.DataFrame | None,
-) -> list[int]:
-    """Number of a target's class for each item; -1 for feature maps.
-
-    Parameters
-    ----------
-    target : Target
-    items : sequence of str
-    class_number : callable
-        Takes the name of a class to its number.
-    predictions : DataFrame, optional
-        What `read_predictions` returns; needed for true and top classes.
-
-    Raises
-    ------
-    InputError
-        If there is no such class, or an item's true class is not known.
-    """
-    if target.kind == "map":
-        return [-1] * len(items)
-    rank = target.rank
-    if rank is None and target.label != TRUE:
-        return [class_number(target.label)] * len(items)
-    if predictions is None:
-        raise InputError(f"target '{target}' needs the table of predictions (--predictions)")
-    column = "class" if rank is None else f"top{rank}"
-    if column not in predictions:
-        raise InputError(f"target '{target}': only the top {TOP} classes are known")
-    unknown = [item for item in items if item not in predictions.index]
-    if unknown:
-        raise InputError(
-            f"target '{target}': the table of predictions has no item '{unknown[0]}': run preddiff "
-            "predict on this dataset"
-        )
-    found = [int(number) for number in predictions.loc[list(items), column]]
-    for item, number in zip(items, found, strict=True):
-        if number < 0:
-            raise InputError(
-                f"target '{target}': the true class of item '{item}' is not known; name it in the "
-                "dataset's sheet, or explain top-1"
-            )
-    return found
 
 
 def prediction_rows(

@@ -1,5 +1,6 @@
-"""Stage deletion: deletion and insertion curves of the explanations of a network's items."""
+"""Stage deletion: follow a class while windows are deleted and inserted."""
 
+import argparse
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,10 +28,17 @@ from preddiff.evaluation.deletion import (
 from preddiff.progress import progress
 from preddiff.samplers.base import seed_of
 from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.gaussian_store import load_gaussian, range_of
 from preddiff.samplers.grey import Grey
-from preddiff.stages.gaussian import load_gaussian, range_of
+from preddiff.settings.options import (
+    add_device,
+    add_path,
+    add_seed,
+    add_threads,
+    whole_number,
+)
 from preddiff.storage.stores import array, open_store
-from preddiff.storage.writers import write_tsv
+from preddiff.storage.writers import beside, write_tsv
 from preddiff.windows import FloatArray, IntArray, Windows
 
 # Takes an order of windows to the curves of an item.
@@ -41,6 +49,47 @@ _DIGITS = 6
 # Points of a curve, evenly over the share of windows.
 _STEPS = 50
 _BATCH = 32
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand."""
+    parser.add_argument("stores", type=Path, nargs="+", help="relevance stores of one network")
+    add_path(parser, "--data", "data store")
+    add_path(parser, "--classifier", "folder of the classifier")
+    add_path(parser, "--gaussian", "Gaussian store that windows are filled from", required=False)
+    parser.add_argument(
+        "--k", type=whole_number(1), required=True, help="side of the windows that are filled"
+    )
+    parser.add_argument(
+        "--random-orders",
+        type=whole_number(1),
+        default=5,
+        help="random orders to compare with (default: 5)",
+    )
+    add_device(parser)
+    add_threads(parser)
+    add_seed(parser)
+    add_path(parser, "--out", "table to write (.tsv)")
+    add_path(parser, "--summary", "table of means to write; default: beside --out", required=False)
+    add_path(parser, "--curves", "table of curves to write; default: beside --out", required=False)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compute the curves."""
+    delete_and_insert(
+        arguments.stores,
+        arguments.data,
+        arguments.classifier,
+        arguments.gaussian,
+        k=arguments.k,
+        random_orders=arguments.random_orders,
+        seed=arguments.seed,
+        device=arguments.device,
+        threads=arguments.threads,
+        out=arguments.out,
+        summary=arguments.summary or beside(arguments.out, "summary"),
+        curves=arguments.curves or beside(arguments.out, "curves"),
+    )
 
 
 def delete_and_insert(

@@ -1,5 +1,6 @@
-"""Stage localise: score how well maps find known lesions, where the cohort has masks of them."""
+"""Stage localise: score how well maps find known lesions."""
 
+import argparse
 import sys
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -12,12 +13,28 @@ from preddiff.classifiers.linear import LinearClassifier
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.evaluation.localisation import compare_localisation, score_map
+from preddiff.settings.options import add_path
 from preddiff.storage.stores import array, open_store
-from preddiff.storage.writers import write_tsv
+from preddiff.storage.writers import beside, write_tsv
 
 WEIGHTS = "weights"
 # Significant digits of the tables.
 _DIGITS = 6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand."""
+    parser.add_argument("stores", type=Path, nargs="+", help="relevance stores of one classifier")
+    add_path(parser, "--classifier", "folder of the classifier, whose weights are scored too")
+    add_path(parser, "--data", "data store with truth masks")
+    add_path(parser, "--out", "table to write (.tsv)")
+    add_path(parser, "--summary", "table of means to write; default: beside --out", required=False)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Score the maps."""
+    summary = arguments.summary or beside(arguments.out, "summary")
+    localise(arguments.stores, arguments.classifier, arguments.data, arguments.out, summary)
 
 
 def localise(

@@ -1,5 +1,6 @@
-"""Stage predict: what a network makes of every item, and how often it is right."""
+"""Stage predict: classify all items with a network, and say how often it is right."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +16,28 @@ from preddiff.devices import device_of, use_cores
 from preddiff.errors import InputError
 from preddiff.evaluation.predictions import accuracy, prediction_rows, true_classes
 from preddiff.progress import progress
+from preddiff.settings.options import add_device, add_path, add_threads
 from preddiff.storage.writers import write_json, write_tsv
 
 _BATCH = 32
 # Significant digits of the table.
 _DIGITS = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand."""
+    add_path(parser, "--data", "data store")
+    add_path(parser, "--classifier", "folder of the classifier")
+    add_device(parser)
+    add_threads(parser)
+    add_path(parser, "--out", "table to write (.tsv); the accuracy is written beside it (.json)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Classify the items."""
+    predict(
+        arguments.data, arguments.classifier, arguments.device, arguments.threads, arguments.out
+    )
 
 
 def predict(data: Path, classifier_folder: Path, device: str, threads: int, out: Path) -> None:

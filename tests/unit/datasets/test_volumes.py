@@ -6,9 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from preddiff.datasets.volumes import Volume, read_table, read_volume, require_same_grid
+from preddiff.datasets.volumes import Columns, Volume, read_table, read_volume, require_same_grid
 from preddiff.errors import InputError
-from preddiff.settings.study import Columns
 
 ROWS = [
     "participant_id\tgroup\tfa\tmask",

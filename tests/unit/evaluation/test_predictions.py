@@ -1,4 +1,4 @@
-"""Tables of predictions, the classes of targets that they tell, and true classes."""
+"""Tables of predictions, what they hold, and true classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 from preddiff.errors import InputError
 from preddiff.evaluation.predictions import (
     accuracy,
-    classes_of,
     prediction_rows,
     read_predictions,
     true_classes,
 )
-from preddiff.targets import Target
 
 TABLE = "item\tclass\tname\trank\ttop1\ttop1_name\n007\t3\t007\t2\t5\tcat\nb.png\t-1\t\t\t0\tdog\n"
 
@@ -56,38 +54,6 @@ def test_a_missing_table_says_which_stage_makes_it(tmp_path: Path) -> None:
         read_predictions(tmp_path / "table.tsv")
     with pytest.raises(InputError, match="it is empty"):
         read_predictions(write(tmp_path / "table.tsv", ""))
-
-
-def classes(target: str, items: list[str], predictions: pd.DataFrame | None) -> list[int]:
-    return classes_of(Target.parse(target), items, {"cat": 5, "dog": 0}.__getitem__, predictions)
-
-
-def test_classes_by_target(tmp_path: Path) -> None:
-    table = read_predictions(write(tmp_path / "table.tsv"))
-    items = ["b.png", "007", "b.png"]
-    assert classes("map:conv:1", items, None) == [-1, -1, -1]
-    assert classes("logit:cat", items, None) == [5, 5, 5]
-    assert classes("logit:top-1", items, table) == [0, 5, 0]
-    assert classes("probability:true", ["007"], table) == [3]
-
-
-@pytest.mark.parametrize(
-    ("target", "items", "message"),
-    [
-        ("probability:true", ["b.png"], "the true class of item 'b.png' is not known"),
-        ("probability:true", ["007", "c.png"], "no item 'c.png'"),
-        ("logit:top-2", ["007"], "only the top 10 classes are known"),
-    ],
-)
-def test_classes_that_are_not_known(tmp_path: Path, target, items, message) -> None:
-    table = read_predictions(write(tmp_path / "table.tsv"))
-    with pytest.raises(InputError, match=f"target '{target}': .*{message}"):
-        classes(target, items, table)
-
-
-def test_true_and_top_classes_need_predictions() -> None:
-    with pytest.raises(InputError, match=r"needs the table of predictions \(--predictions\)"):
-        classes("logit:top-1", ["007"], None)
 
 
 def test_rows_rank_classes_by_probability() -> None:
