@@ -9,6 +9,11 @@ import pandas as pd
 from preddiff.storage.files import write_atomically
 
 
+def beside(table: Path, name: str) -> Path:
+    """Path of a table that belongs to another one: `<its name>-<name>.tsv` in the same folder."""
+    return table.with_name(f"{table.stem}-{name}.tsv")
+
+
 def write_tsv(table: pd.DataFrame, path: Path, *, digits: int | None = None) -> None:
     """Write a table, separated by tabs, without its index.
 
