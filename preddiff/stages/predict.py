@@ -38,7 +38,6 @@ def predict(data: Path, classifier_folder: Path, device: str, threads: int, out:
     require_fit(items, network)
     truth = _true_classes(items, network)
     where = device_of(device)
-    module = network.module.to(where)
     top = min(TOP, len(network.classes))
     rows = []
     with (
@@ -47,7 +46,7 @@ def predict(data: Path, classifier_folder: Path, device: str, threads: int, out:
     ):
         for numbers in np.array_split(np.arange(len(items.names)), -(-len(items.names) // _BATCH)):
             x = torch.from_numpy(items.read(numbers)).to(where)
-            logits = module(network.standardisation.image(x)).double()
+            logits = network.logits(x).double()
             probabilities = torch.softmax(logits, 1).cpu().numpy()
             if not np.isfinite(probabilities).all():
                 raise InputError(f"the network's output is not finite for one of {numbers}")
