@@ -20,8 +20,8 @@ Nodes = Callable[[Tensor, str], Tensor]
 class Dense:
     """Expectations over S draws by S forward passes per window (Algorithm 1 of the paper).
 
-    Everything of a block happens on the device, and only its expectations leave it: a GPU works
-    through a block without waiting for the host.
+    Draws are made on the host. All that follows of a block happens on the device, and only its
+    expectations leave it: a GPU works through a block without waiting for the host.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Dense:
     standardisation : Standardisation, optional
         From the sampler's units to those of the nodes.
     device : torch.device or str
-        Where draws and forward passes are made.
+        Where forward passes are made.
     """
 
     batch = 1
@@ -95,9 +95,9 @@ class Dense:
     def _item(
         self, x: Tensor, item: str, block: Block, progress: Progress
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        x = x.to(self.device)
-        source = generator(self.seed, item, block, self.device)
+        source = generator(self.seed, item, block)
         draws = self.sampler.draw(x, item, self.windows, block, self.samples, source)
+        x, draws = x.to(self.device), draws.to(self.device)
         if self.standardisation is not None:
             draws = self.standardisation.patches(draws)
             x = self.standardisation.image(x)
