@@ -16,11 +16,12 @@ from preddiff.classifiers.precision import arithmetic
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.engines import linear
-from preddiff.engines.base import Engine, Expectations
+from preddiff.engines.base import Engine
 from preddiff.engines.dense import Dense
 from preddiff.engines.incremental.engine import Incremental
 from preddiff.errors import InputError
 from preddiff.evidence import (
+    Expectations,
     activation_difference,
     relevance,
     standard_error,

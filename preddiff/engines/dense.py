@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from preddiff.classifiers.standardisation import Standardisation
-from preddiff.engines.base import Expectations, Progress, unseen
+from preddiff.engines.base import Progress, unseen
 from preddiff.errors import InputError
+from preddiff.evidence import Expectations
 from preddiff.samplers.base import Sampler, generator, window_voxels
 from preddiff.windows import Block, FloatArray, Windows
 

@@ -13,8 +13,9 @@ from scipy.special import expit
 
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.engines import logistic_normal
-from preddiff.engines.base import Expectations, Progress, over_draws, unseen
+from preddiff.engines.base import Progress, over_draws, unseen
 from preddiff.errors import InputError
+from preddiff.evidence import Expectations
 from preddiff.samplers.base import Sampler, generator, window_voxels
 from preddiff.samplers.conditional import Conditional, groups
 from preddiff.samplers.gaussian import Gaussian
