@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from preddiff.errors import InputError
 from preddiff.evidence import Expectations
 from preddiff.windows import Block, FloatArray
 
@@ -35,8 +36,34 @@ class Engine(Protocol):
         block: Block,
         progress: Progress = unseen,
     ) -> Expectations:
-        """Expectations of the targets of items (n, channels, *space) for a block of windows."""
+        """Expectations of the targets of items (n, channels, *space) for a block of windows.
+
+        Raises
+        ------
+        InputError
+            If they are not finite.
+        """
         ...
+
+
+def finite(found: Expectations, items: Sequence[str]) -> Expectations:
+    """Refuse expectations that are not finite: every engine passes its results through here.
+
+    Stores take NaN for 'not computed yet', so that such a block would be computed again for ever.
+
+    Raises
+    ------
+    InputError
+        If a number is NaN or infinite; it names the item.
+    """
+    for row, item in enumerate(items):
+        for values in (found.reference, found.change, found.variance):
+            if not np.isfinite(values[row]).all():
+                raise InputError(
+                    f"item '{item}': the classifier's output is not finite, for the item itself "
+                    "or for redrawn windows"
+                )
+    return found
 
 
 def over_draws(changes: FloatArray) -> tuple[FloatArray, FloatArray]:

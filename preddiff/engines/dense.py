@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from preddiff.classifiers.standardisation import Standardisation
-from preddiff.engines.base import Progress, unseen
+from preddiff.engines.base import Progress, finite, unseen
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
 from preddiff.samplers.base import Sampler, generator, window_voxels
@@ -90,7 +90,8 @@ class Dense:
             for one, item in zip(x, items, strict=True)
         ]
         references, changes, variances = zip(*parts, strict=True)
-        return Expectations(np.stack(references), np.stack(changes), np.stack(variances))
+        found = Expectations(np.stack(references), np.stack(changes), np.stack(variances))
+        return finite(found, items)
 
     @torch.inference_mode()
     def _item(
@@ -105,8 +106,6 @@ class Dense:
         reference, values = self._all_passes(x, draws, block, item, progress)
         changes = values.reshape(block.size, draws.shape[1], -1) - reference
         mean, variance = _over_draws(changes)
-        if not (changes.isfinite().all() and reference.isfinite().all()):
-            raise InputError(f"item '{item}': the classifier's output is not finite")
         shape = (-1, *block.shape)
         return (
             reference.cpu().numpy(),

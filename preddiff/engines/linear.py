@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.engines import logistic_normal
-from preddiff.engines.base import Progress, over_draws, unseen
+from preddiff.engines.base import Progress, finite, over_draws, unseen
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
 from preddiff.samplers.base import Sampler, generator, window_voxels
@@ -200,7 +200,8 @@ class Exact:
         flat = x.reshape(len(x), -1).astype(np.float64)
         moments = shift.moments(flat, items, logits)
         progress(block.size * len(items))
-        return _expectations(self.classifier, self.targets, logits, moments, block)
+        found = _expectations(self.classifier, self.targets, logits, moments, block)
+        return finite(found, items)
 
 
 class Samples:
@@ -252,7 +253,8 @@ class Samples:
             rows.append(self._item(*one, block))
             progress(block.size)
         moments = Moments(*(np.stack(part) for part in zip(*rows, strict=True)))
-        return _expectations(self.classifier, self.targets, logits, moments, block)
+        found = _expectations(self.classifier, self.targets, logits, moments, block)
+        return finite(found, items)
 
     def _item(
         self, x: NDArray[np.float32], item: str, logit: float, block: Block
