@@ -1,20 +1,23 @@
 """Engines: ways to the one expectation E[z | x without w], with one interface."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
 from preddiff.windows import Block, FloatArray
 
-# Called with the number of windows, a fraction perhaps, that were done since the last call.
+Numbers = TypeVar("Numbers", FloatArray, Tensor)
+
+# Called with the number of windows, possibly a fraction, that were done since the last call.
 Progress = Callable[[float], object]
 
 
-def unseen(windows: float) -> None:
+def no_progress(windows: float) -> None:
     """Show no progress."""
 
 
@@ -34,7 +37,7 @@ class Engine(Protocol):
         x: NDArray[np.float32],
         items: Sequence[str],
         block: Block,
-        progress: Progress = unseen,
+        progress: Progress = no_progress,
     ) -> Expectations:
         """Expectations of the targets of items (n, channels, *space) for a block of windows.
 
@@ -66,19 +69,20 @@ def finite(found: Expectations, items: Sequence[str]) -> Expectations:
     return found
 
 
-def over_draws(changes: FloatArray) -> tuple[FloatArray, FloatArray]:
+def over_draws(changes: Numbers) -> tuple[Numbers, Numbers]:
     """Mean and unbiased variance over the draws of each window.
 
     Parameters
     ----------
-    changes : float64 array (windows, draws, ...)
-        Changes of the targets; a single draw comes from a sampler that is not random.
+    changes : float64 array or tensor (windows, draws, ...)
+        Changes of the targets. The variance of a single draw, which comes from a sampler that is
+        not random, is 0.
 
     Returns
     -------
-    mean, variance : float64 arrays (windows, ...)
+    mean, variance : float64 arrays or tensors (windows, ...)
     """
-    mean = changes.mean(axis=1)
-    if changes.shape[1] == 1:
-        return mean, np.zeros_like(mean)
-    return mean, changes.var(axis=1, ddof=1)
+    draws = changes.shape[1]
+    mean = changes.mean(1)
+    deviations = changes - mean[:, None]
+    return mean, (deviations * deviations).sum(1) / max(draws - 1, 1)

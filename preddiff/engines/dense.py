@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from preddiff.classifiers.standardisation import Standardisation
-from preddiff.engines.base import Progress, finite, unseen
+from preddiff.engines.base import Progress, finite, no_progress, over_draws
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
 from preddiff.samplers.base import Sampler, generator, window_voxels
@@ -75,7 +75,7 @@ class Dense:
         x: NDArray[np.float32],
         items: Sequence[str],
         block: Block,
-        progress: Progress = unseen,
+        progress: Progress = no_progress,
     ) -> Expectations:
         """Estimate expectations; see `Engine.expectations`.
 
@@ -105,7 +105,7 @@ class Dense:
             x = self.standardisation.image(x)
         reference, values = self._all_passes(x, draws, block, item, progress)
         changes = values.reshape(block.size, draws.shape[1], -1) - reference
-        mean, variance = _over_draws(changes)
+        mean, variance = over_draws(changes)
         shape = (-1, *block.shape)
         return (
             reference.cpu().numpy(),
@@ -188,14 +188,6 @@ def redrawn(x: Tensor, draws: Tensor, voxels: Tensor) -> Tensor:
     copies = x.reshape(1, -1).repeat(len(draws), 1)
     copies.scatter_(1, voxels, draws)
     return copies.reshape(len(draws), *x.shape)
-
-
-def _over_draws(changes: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased variance over the draws of (windows, draws, targets)."""
-    mean = changes.mean(1)
-    if changes.shape[1] == 1:
-        return mean, torch.zeros_like(mean)
-    return mean, changes.var(1, correction=1)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
