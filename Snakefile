@@ -24,4 +24,4 @@ include: "workflow/rules/figures.smk"
 rule all:
     default_target: True
     input:
-        everything(),
+        without_traceback(plan.everything),

@@ -6,3 +6,4 @@ from .samplers.conditional import Conditional as Conditional
 from .samplers.gaussian import PatchGaussian as PatchGaussian
 from .samplers.grey import Grey as Grey
 from .samplers.marginal import Marginal as Marginal
+from .samplers.module import TrainingItems as TrainingItems

@@ -1,10 +1,13 @@
 """Expectations, evidence of windows and relevance of voxels: section 3 of the paper."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from preddiff.targets import Target
 from preddiff.windows import FloatArray, Windows
 
 
@@ -130,3 +133,60 @@ def standard_error(evidence_error: NDArray[np.floating], windows: Windows) -> Fl
     float64 array (..., *windows.space)
     """
     return np.sqrt(windows.sum_over_windows(np.square(evidence_error))) / windows.counts
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How expectations become evidence.
+
+    Attributes
+    ----------
+    samples : int, optional
+        Draws S behind the expectations; None if they are exact.
+    training_size, classes : int
+        N and K of the Laplace correction.
+    """
+
+    samples: int | None
+    training_size: int
+    classes: int
+
+    def maps(
+        self, targets: Sequence[Target], windows: Windows, found: Mapping[str, NDArray[np.float32]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Relevance and its standard error of an item.
+
+        Parameters
+        ----------
+        targets : sequence of Target
+        windows : Windows
+        found : mapping
+            `reference` (targets,); `change` and `variance` (targets, *windows.shape).
+
+        Returns
+        -------
+        relevance, stderr : float32 arrays (targets, *space)
+        """
+        pairs = [
+            self._of_target(
+                target,
+                windows,
+                *(np.float64(found[name][row]) for name in ("reference", "change", "variance")),
+            )
+            for row, target in enumerate(targets)
+        ]
+        maps, errors = (np.stack(values).astype(np.float32) for values in zip(*pairs, strict=True))
+        return maps, errors
+
+    def _of_target(
+        self, target: Target, windows: Windows, reference: Any, change: Any, variance: Any
+    ) -> tuple[FloatArray, FloatArray]:
+        exact = self.samples is None
+        error = np.zeros_like(variance) if exact else np.sqrt(variance / self.samples)
+        if target.kind == "probability":
+            size = (self.training_size, self.classes)
+            evidence = weight_of_evidence(reference, change, *size)
+            error *= np.abs(weight_of_evidence_slope(reference, change, *size))
+        else:
+            evidence = activation_difference(change)
+        return relevance(evidence, windows), standard_error(error, windows)

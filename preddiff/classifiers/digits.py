@@ -1,18 +1,68 @@
 """A small convolutional network for the digits, and its training."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import nn
 from torch.nn import functional
+
+from preddiff.classifiers.base import CLASSIFIERS, ClassifierSettings
+from preddiff.settings.base import Name, Positive, Settings
 
 CLASSES = 10
 # The learning rate rises to this and falls again, once.
 _LARGEST_RATE = 0.01
 _BATCH = 64
+
+
+class DigitTraining(Settings):
+    """How the small convolutional network is trained (`preddiff train-digits`)."""
+
+    epochs: Positive = Field(30, description="passes over the training images")
+    width: Positive = Field(16, description="feature maps of the first layer")
+
+
+@CLASSIFIERS.register
+class DigitClassifier(ClassifierSettings, DigitTraining):
+    """A small convolutional network, trained on the digits in seconds."""
+
+    command: ClassVar[str] = "train-digits"
+    files: ClassVar[tuple[str, ...]] = ("weights.safetensors", "cv.json")
+    dimensions: ClassVar[int] = 2
+
+    kind: Literal["digits"] = Field(description="digits")
+    dataset: Name = Field(description="name of the dataset of digits")
+
+    @property
+    def channels(self) -> int:
+        """One: the grey value."""
+        return 1
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Its linear layers take images of this size only."""
+        return (8, 8)
+
+    @property
+    def training_dataset(self) -> str:
+        """The digits."""
+        return self.dataset
+
+    @property
+    def making(self) -> Settings:
+        """How it is trained."""
+        return self.part(DigitTraining)
+
+    @classmethod
+    def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> nn.Module:
+        """Build it by its width."""
+        return build(int(architecture["digits"]))
 
 
 def build(width: int) -> nn.Module:

@@ -1,17 +1,21 @@
 """A linear classifier of two classes: weights, intercept, and their files."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import expit
+from torch import Tensor
 
 from preddiff.errors import InputError
 from preddiff.storage.files import write_atomically
 from preddiff.storage.provenance import digest_arrays
+from preddiff.targets import Target
 from preddiff.windows import FloatArray
 
 
@@ -36,6 +40,17 @@ class LinearClassifier:
     classes: tuple[str, str]
     training_size: int
     corner: tuple[int, ...]
+
+    has_exact_form: ClassVar[bool] = True
+    has_layers: ClassVar[bool] = False
+    ranks_classes: ClassVar[bool] = False
+    cuts_items: ClassVar[bool] = True
+    code: ClassVar[tuple[str, ...]] = ("preddiff.classifiers.linear:LinearClassifier",)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input."""
+        return len(self.weights)
 
     @property
     def space(self) -> tuple[int, ...]:
@@ -66,6 +81,19 @@ class LinearClassifier:
                 f"'{label}' is neither class: the classifier knows {' and '.join(self.classes)}"
             )
         return self.classes.index(label)
+
+    def standardised(self, x: Tensor) -> Tensor:
+        """Inputs as they are: a linear classifier takes the items' own values."""
+        return x
+
+    def nodes(
+        self,
+        targets: Sequence[Target],
+        classes: Mapping[str, Sequence[int]],
+        device: torch.device | str = "cpu",
+    ) -> "LinearNodes":
+        """Targets as functions of the input that can be differentiated."""
+        return LinearNodes(self, targets, device)
 
     def logit(self, x: NDArray[np.floating]) -> FloatArray:
         """Log-odds of the second class for inputs (n, channels, *space), shape (n,)."""
@@ -119,3 +147,35 @@ class LinearClassifier:
             ) from None
         except (KeyError, TypeError, ValueError, EOFError) as error:
             raise InputError(f"{folder}: not a trained classifier, or damaged ({error})") from None
+
+
+class LinearNodes:
+    """Values of a linear classifier's targets, which can be differentiated.
+
+    Parameters
+    ----------
+    classifier : LinearClassifier
+    targets : sequence of Target
+        Probabilities and logits of its classes.
+    device : torch.device or str
+    """
+
+    def __init__(
+        self,
+        classifier: LinearClassifier,
+        targets: Sequence[Target],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.targets = targets
+        self.classes = classifier.classes
+        self.weights = torch.from_numpy(classifier.weights.reshape(-1)).to(device)
+        self.intercept = classifier.intercept
+
+    def __call__(self, x: Tensor, item: str) -> Tensor:
+        """Take inputs (n, channels, *space) to float64 values (n, targets)."""
+        logit = x.double().flatten(1) @ self.weights + self.intercept
+        columns = []
+        for target in self.targets:
+            own = logit if target.label == self.classes[1] else -logit
+            columns.append(torch.sigmoid(own) if target.kind == "probability" else own)
+        return torch.stack(columns, 1)

@@ -2,17 +2,75 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import linalg
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import confusion_matrix, roc_auc_score
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
+from preddiff.classifiers.base import CLASSIFIERS, ClassifierSettings
+from preddiff.classifiers.linear import LinearClassifier
+from preddiff.datasets.slab import Slab
 from preddiff.errors import InputError
+from preddiff.settings.base import Name, Settings
 from preddiff.windows import FloatArray
+
+# scikit-learn is imported where it is needed, since that takes a second.
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
+Penalty = Annotated[float, Field(gt=0)]
+
+
+class Logistic(Slab):
+    """The L2 logistic regression (`preddiff train`)."""
+
+    C: Penalty | list[Penalty] = Field(
+        1.0,
+        description="inverse strength of the L2 penalty, or a list to choose from by inner "
+        "cross-validation",
+    )
+    folds: Annotated[int, Field(ge=2)] = Field(10, description="folds of the cross-validation")
+    inner_folds: Annotated[int, Field(ge=2)] = Field(
+        5, description="folds of the inner cross-validation that chooses C"
+    )
+
+
+@CLASSIFIERS.register
+class LogisticClassifier(ClassifierSettings, Logistic):
+    """The paper's MRI classifier, trained on a cohort by L2 logistic regression."""
+
+    command: ClassVar[str] = "train"
+    files: ClassVar[tuple[str, ...]] = ("weights.npy", "weights.nii.gz", "cv.json", "cv.tsv")
+    dimensions: ClassVar[int] = 3
+    is_network: ClassVar[bool] = False
+    has_exact_form: ClassVar[bool] = True
+    has_layers: ClassVar[bool] = False
+    ranks_classes: ClassVar[bool] = False
+
+    kind: Literal["logistic"] = Field(description="logistic")
+    dataset: Name = Field(description="name of the cohort that it is trained on")
+
+    @property
+    def channels(self) -> int:
+        """One: the intensity."""
+        return 1
+
+    @property
+    def training_dataset(self) -> str:
+        """The cohort."""
+        return self.dataset
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """The linear classifier's."""
+        return LinearClassifier.code
+
+    @property
+    def making(self) -> Settings:
+        """Slab, penalty and folds."""
+        return self.part(Logistic)
 
 
 @dataclass(frozen=True)
@@ -111,6 +169,9 @@ def cross_validate(
     InputError
         If a class has fewer members than folds.
     """
+    from sklearn.metrics import confusion_matrix, roc_auc_score
+    from sklearn.model_selection import StratifiedKFold
+
     smallest = min(np.count_nonzero(y), np.count_nonzero(~y))
     if smallest < folds:
         raise InputError(
@@ -148,7 +209,9 @@ def _fit(
     C: float | Sequence[float],
     inner_folds: int,
     seed: int,
-) -> tuple[LogisticRegression, float]:
+) -> "tuple[LogisticRegression, float]":
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
     if isinstance(C, int | float):
         return _model(C).fit(z, y), float(C)
     splitter = StratifiedKFold(inner_folds, shuffle=True, random_state=seed)
@@ -156,5 +219,7 @@ def _fit(
     return search.best_estimator_, float(search.best_params_["C"])
 
 
-def _model(C: float) -> LogisticRegression:
+def _model(C: float) -> "LogisticRegression":
+    from sklearn.linear_model import LogisticRegression
+
     return LogisticRegression(C=C, tol=1e-8, max_iter=10_000)

@@ -1,47 +1,92 @@
 """A network of the user's own, from a factory in a Python file."""
 
-import importlib.util
-import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
+from pydantic import Field, model_validator
 from torch import nn
 
+from preddiff import user_code
+from preddiff.classifiers.base import CLASSIFIERS
+from preddiff.classifiers.networks import ImageNetworkSettings, NetworkSettings
 from preddiff.errors import InputError
+from preddiff.settings.base import Settings
 
 
-def build(path: Path, factory: str) -> nn.Module:
-    """Call a function without arguments that returns a network.
+class ModuleSettings(NetworkSettings):
+    """A network of your own (`preddiff module`)."""
 
-    The file is run as Python, as its author means it to be.
+    module: user_code.Reference = Field(
+        description="path/to/file.py:factory, a function without arguments that returns a module"
+    )
+    weights: Path | None = Field(
+        None, description="state dict to load into it (.pth, .safetensors); default: none"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ModuleSettings":
+        for key in ("crop", "mean", "std"):
+            if getattr(self, key) is None:
+                raise ValueError(f"{key} is required: nothing tells it of a network of your own")
+        return self
+
+
+@CLASSIFIERS.register
+class ModuleClassifier(ImageNetworkSettings, ModuleSettings):
+    """A network of your own."""
+
+    command: ClassVar[str] = "module"
+
+    kind: Literal["module"] = Field(description="module")
+
+    @property
+    def channels(self) -> int:
+        """As many as there are means."""
+        assert self.mean is not None
+        return len(self.mean)
+
+    @property
+    def making(self) -> Settings:
+        """File, weights and preprocessing."""
+        return self.part(ModuleSettings)
+
+    def input_files(self) -> list[Path]:
+        """Python file and what it imports, state dict and names of the classes."""
+        weights = [self.weights] if self.weights else []
+        return [*user_code.files_of(self.module), *weights, *super().input_files()]
+
+    @classmethod
+    def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> nn.Module:
+        """Call the factory again, if its file and what that imports are as they were."""
+        file = folder / architecture["module"]
+        if not file.is_file():
+            raise InputError(f"{file}: the Python file of the network is gone")
+        reference = f"{file}:{architecture['factory']}"
+        if user_code.digest_of(reference) != architecture["digest"]:
+            raise InputError(
+                f"{file}, or a module that it imports, changed since the classifier was stored: "
+                "run the stage module again"
+            )
+        return build(reference)
+
+
+def build(reference: str) -> nn.Module:
+    """Call a user's function without arguments that returns a network.
 
     Parameters
     ----------
-    path : Path
-    factory : str
-        Name of the function (or class) in the file.
+    reference : str
+        `path/to/file.py:factory`.
 
     Raises
     ------
     InputError
         If the file or the function is missing or fails, or it returns anything but an nn.Module.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such Python file with a network")
-    spec = importlib.util.spec_from_file_location("preddiff_user_module", path)
-    assert spec is not None and spec.loader is not None
-    namespace = importlib.util.module_from_spec(spec)
-    # Data classes and others look their module up.
-    sys.modules[spec.name] = namespace
-    try:
-        spec.loader.exec_module(namespace)
-        function = getattr(namespace, factory, None)
-        network = None if function is None else function()
-    except Exception as error:
-        raise InputError(f"{path}: {type(error).__name__}: {error}") from error
-    if function is None:
-        raise InputError(f"{path} has no function '{factory}'")
+    factory = user_code.load(reference)
+    with user_code.errors_of(reference):
+        network = factory()
     if not isinstance(network, nn.Module):
-        raise InputError(
-            f"{path}: {factory}() returned a {type(network).__name__}, not a torch.nn.Module"
-        )
+        raise InputError(f"{reference} returned a {type(network).__name__}, not a torch.nn.Module")
     return network

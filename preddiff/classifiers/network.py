@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, fx, nn
 
-from preddiff.classifiers import digits, module
+from preddiff.classifiers.base import CLASSIFIERS
 from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict, write_state_dict
 from preddiff.classifiers.layers import OUTPUT, WithMeans, sharing_copy, traced
 from preddiff.classifiers.precision import Precision, arithmetic, keep_head
@@ -21,6 +21,7 @@ from preddiff.classifiers.standardisation import Standardisation
 from preddiff.errors import InputError
 from preddiff.storage.files import write_atomically
 from preddiff.storage.provenance import digest_file, digest_json
+from preddiff.targets import Target
 
 KIND = "network"
 _WEIGHTS = "weights.safetensors"
@@ -58,6 +59,21 @@ class Network:
     space: tuple[int, ...]
     standardisation: Standardisation
     digest: str = ""
+
+    has_exact_form: ClassVar[bool] = False
+    has_layers: ClassVar[bool] = True
+    ranks_classes: ClassVar[bool] = True
+    cuts_items: ClassVar[bool] = False
+
+    @property
+    def kind(self) -> str:
+        """Kind of classifier that its architecture is of."""
+        return next(name for name in CLASSIFIERS.names() if name in self.architecture)
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Definitions that its output depends on: roots of `digest_code`."""
+        return CLASSIFIERS[self.kind].code_of_network()
 
     @property
     def channels(self) -> int:
@@ -103,6 +119,19 @@ class Network:
             f"the classifier has no class '{label}': it has {len(self.classes)}, "
             f"'{self.classes[0]}' to '{self.classes[-1]}'"
         )
+
+    def standardised(self, x: Tensor) -> Tensor:
+        """Pixel values (channels, *space) as the network takes them."""
+        return self.standardisation.image(x)
+
+    def nodes(
+        self,
+        targets: Sequence[Target],
+        classes: Mapping[str, Sequence[int]],
+        device: torch.device | str = "cpu",
+    ) -> "NetworkNodes":
+        """Targets as functions of the standardised input that can be differentiated."""
+        return NetworkNodes(self, Readout(tuple(targets)), classes, device)
 
     def logits(self, x: Tensor, precision: Precision = "float32") -> Tensor:
         """Logits (n, K) of inputs (n, channels, *space) in pixel values.
@@ -154,7 +183,8 @@ class Network:
             about = json.loads((folder / "classifier.json").read_text())
             architecture = about["architecture"]
             classes = tuple(str(name) for name in about["classes"])
-            built = _build(architecture, len(classes), folder)
+            kind = next(name for name in CLASSIFIERS.names() if name in architecture)
+            built = CLASSIFIERS[kind].rebuild(architecture, len(classes), folder)
             weights = folder / _WEIGHTS
             if digest_file(weights) != about["weights"]:
                 raise InputError(
@@ -172,26 +202,8 @@ class Network:
             )
         except FileNotFoundError as error:
             raise InputError(f"{error.filename}: no such file; make the classifier first") from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, StopIteration) as error:
             raise InputError(f"{folder}: not a stored network, or damaged ({error})") from None
-
-
-def _build(architecture: Mapping[str, Any], classes: int, folder: Path) -> nn.Module:
-    if "torchvision" in architecture:
-        # Imported where needed, for it takes seconds.
-        from preddiff.classifiers import torchvision
-
-        return torchvision.build(architecture["torchvision"], classes)
-    if "digits" in architecture:
-        return digits.build(int(architecture["digits"]))
-    file = folder / architecture["module"]
-    if not file.is_file():
-        raise InputError(f"{file}: the Python file of the network is gone")
-    if digest_file(file) != architecture["digest"]:
-        raise InputError(
-            f"{file} changed since the classifier was stored: run the stage module again"
-        )
-    return module.build(file, architecture["factory"])
 
 
 def prepared(network: nn.Module) -> nn.Module:

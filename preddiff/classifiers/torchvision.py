@@ -3,12 +3,22 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
-from torchvision import models
 
+from preddiff.classifiers.base import CLASSIFIERS
+from preddiff.classifiers.networks import ImageNetworkSettings, NetworkSettings
+from preddiff.datasets.base import Geometry
 from preddiff.errors import InputError
+from preddiff.settings.base import Settings
+
+# torchvision is imported where it is needed, since that takes seconds.
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 # Auxiliary classifiers serve training only; a builder without them takes the rest of the weights.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
@@ -18,6 +28,69 @@ _OPTIONS = {"googlenet": _WITHOUT_AUXILIARY, "inception_v3": _WITHOUT_AUXILIARY}
 _HALF = (0.5, 0.5, 0.5)
 # Names of old checkpoints of DenseNets, as torchvision's own loader renames them.
 _OLD_DENSE = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
+
+
+class TorchvisionSettings(NetworkSettings):
+    """A network of torchvision (`preddiff torchvision`)."""
+
+    name: str = Field(description="torchvision's name: alexnet, googlenet, vgg16, ...")
+    weights: str = Field(
+        "DEFAULT",
+        description="torchvision's name of weights (downloaded at first use), or a state dict: "
+        "path of a .pth or .safetensors file",
+    )
+
+    @property
+    def own_weights(self) -> Path | None:
+        """The user's state dict; None for torchvision's weights."""
+        path = Path(self.weights)
+        return path if path.suffix else None
+
+    @property
+    def usual(self) -> "Defaults":
+        """What torchvision's weights ask for; those of one's own are taken to ask for the same."""
+        return defaults(self.name, "DEFAULT" if self.own_weights else self.weights)
+
+
+@CLASSIFIERS.register
+class TorchvisionClassifier(ImageNetworkSettings, TorchvisionSettings):
+    """A network of torchvision, with its own weights or yours."""
+
+    command: ClassVar[str] = "torchvision"
+
+    kind: Literal["torchvision"] = Field(description="torchvision")
+
+    @property
+    def channels(self) -> int:
+        """Red, green and blue."""
+        return 3
+
+    @property
+    def making(self) -> Settings:
+        """Name, weights and preprocessing."""
+        return self.part(TorchvisionSettings)
+
+    @property
+    def geometry(self) -> Geometry:
+        """As set, or as the weights ask for."""
+        if None not in (self.resize, self.crop):
+            return self.part(Geometry)
+        usual = self.usual
+        return Geometry(resize=self.resize or usual.resize, crop=self.crop or usual.crop)
+
+    @property
+    def weights_to_fetch(self) -> tuple[str, str] | None:
+        """Network and weights, by torchvision's names."""
+        return None if self.own_weights else (self.name, self.weights)
+
+    def input_files(self) -> list[Path]:
+        """State dict and names of the classes."""
+        return [*([self.own_weights] if self.own_weights else []), *super().input_files()]
+
+    @classmethod
+    def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> nn.Module:
+        """Build it by its name."""
+        return build(architecture["torchvision"], classes)
 
 
 @dataclass(frozen=True)
@@ -46,6 +119,8 @@ def build(name: str, classes: int) -> nn.Module:
     InputError
         If torchvision has no classification network of that name.
     """
+    from torchvision import models
+
     _require_classifier(name)
     network: nn.Module = models.get_model(
         name, weights=None, num_classes=classes, **_OPTIONS.get(name, {})
@@ -55,6 +130,8 @@ def build(name: str, classes: int) -> nn.Module:
 
 def names() -> list[str]:
     """Names of torchvision's classification networks."""
+    from torchvision import models
+
     return models.list_models(module=models)
 
 
@@ -63,7 +140,9 @@ def _require_classifier(name: str) -> None:
         raise InputError(f"torchvision has no network '{name}'; it has {', '.join(names())}")
 
 
-def _weights(name: str, weights: str) -> models.WeightsEnum:
+def _weights(name: str, weights: str) -> "WeightsEnum":
+    from torchvision import models
+
     _require_classifier(name)
     known = models.get_model_weights(name)
     if weights not in known.__members__:
@@ -71,7 +150,7 @@ def _weights(name: str, weights: str) -> models.WeightsEnum:
             f"torchvision has no weights '{weights}' of {name}, and there is no such file; "
             f"it has {', '.join(known.__members__)}"
         )
-    found: models.WeightsEnum = known[weights]
+    found: WeightsEnum = known[weights]
     return found
 
 

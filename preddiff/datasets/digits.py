@@ -1,12 +1,48 @@
 """The handwritten digits that scikit-learn carries: 1,797 real images of 8 x 8 pixels."""
 
+import math
+from typing import Annotated, ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
+from pydantic import Field
+
+from preddiff.datasets.base import DATASETS, DatasetSettings
+from preddiff.settings.base import Settings
 
 # Pixels are whole numbers from 0 to this.
 LEVELS = 16
+_COUNT = 1797
+
+
+class DigitSettings(Settings):
+    """How scikit-learn's handwritten digits are divided (`preddiff prepare-digits`)."""
+
+    test: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.25, description="share of the images that is kept for testing and explained"
+    )
+
+
+@DATASETS.register
+class Digits(DatasetSettings):
+    """The 1,797 handwritten digits that scikit-learn carries: real images without a download."""
+
+    source: ClassVar[str] = "digits"
+    command: ClassVar[str] = "prepare-digits"
+    dimensions: ClassVar[int] = 2
+    channels: ClassVar[int] = 1
+    space: ClassVar[tuple[int, ...] | None] = (8, 8)
+
+    digits: DigitSettings = Field(description="how the digits are divided; {} for the defaults")
+
+    @property
+    def preparation(self) -> Settings:
+        """How the digits are divided."""
+        return self.digits
+
+    def number_of_items(self) -> int:
+        """Images for testing."""
+        return math.ceil(_COUNT * self.digits.test)
 
 
 def read_digits(
@@ -27,6 +63,10 @@ def read_digits(
     labels : int64 array (1797,)
     training : bool array (1797,)
     """
+    # scikit-learn is imported where it is needed, since that takes a second.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     images, labels = load_digits(return_X_y=True)
     chosen, _ = train_test_split(
         np.arange(len(labels)), test_size=test, stratify=labels, random_state=seed

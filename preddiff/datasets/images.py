@@ -4,18 +4,21 @@ import difflib
 import os
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torchvision.transforms.v2 import functional
+from pydantic import Field
 
+from preddiff.datasets.base import DATASETS, DatasetSettings
+from preddiff.datasets.tables import find_column, read_table
 from preddiff.errors import InputError
+from preddiff.settings.base import Positive
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 LAYOUTS = (
@@ -26,8 +29,64 @@ _DEFAULT_CLASS_COLUMN = "class"
 _INDEX_COLUMNS = ("class_index", "index")
 _ID_COLUMNS = ("wnid", "id", "synset")
 _NAME_COLUMNS = ("class_name", "name")
+# Files that Snakemake is asked to track one by one.
+_TRACKED_IMAGES = 10_000
 # EXIF's tag of the orientation; 1 is upright.
 _ORIENTATION = 0x0112
+
+
+@DATASETS.register
+class ImageSet(DatasetSettings):
+    """A dataset of image files (`preddiff prepare-images`)."""
+
+    source: ClassVar[str] = "images"
+    command: ClassVar[str] = "prepare-images"
+    dimensions: ClassVar[int] = 2
+    channels: ClassVar[int] = 3
+    needs_geometry: ClassVar[bool] = True
+
+    images: Path = Field(
+        description="sheet of files (.tsv, .csv), folder with one folder of images per class (the "
+        "layout of ILSVRC), or flat folder of images"
+    )
+    file_column: str = Field("file", description="column of the sheet with files, relative to it")
+    class_column: str = Field(
+        _DEFAULT_CLASS_COLUMN,
+        description="column of the sheet with classes: names, ids or numbers from 0",
+    )
+    classes: Path | None = Field(
+        None,
+        description="table of all classes (class_index, wnid, class_name), which gives the "
+        "numbers of ids and names; needed where folders are only some of a network's classes",
+    )
+    count: Positive | None = Field(
+        None, description="how many images to take, at random; default: all"
+    )
+    strict: bool = Field(
+        False, description="stop at an image that cannot be read, instead of listing it"
+    )
+
+    def entries(self) -> "list[Entry]":
+        """All images of the sheet or the folder."""
+        return list_images(
+            self.images, file_column=self.file_column, class_column=self.class_column
+        )
+
+    def input_files(self) -> list[Path]:
+        """Sheet or folder, table of classes, and the images; of very many images none.
+
+        A new or a lost image is noticed all the same then, a changed one is not.
+        """
+        files = [path for path in (self.images, self.classes) if path]
+        images = [entry.file for entry in self.entries()]
+        if len(images) <= _TRACKED_IMAGES:
+            files += [path for path in images if path.is_file()]
+        return files
+
+    def number_of_items(self) -> int:
+        """Images, as many as are taken."""
+        count = len(self.entries())
+        return min(count, self.count or count)
 
 
 @dataclass(frozen=True)
@@ -63,6 +122,11 @@ class Picture:
     note: str
 
 
+def plain_name(name: str) -> str:
+    """Name of a class in lower case, with single spaces in place of underscores and spaces."""
+    return " ".join(name.casefold().replace("_", " ").split())
+
+
 @dataclass(frozen=True)
 class Classes:
     """All classes of a dataset, by number.
@@ -79,15 +143,24 @@ class Classes:
 
     @cached_property
     def _numbers(self) -> dict[str, list[int]]:
+        return self._numbered(str)
+
+    @cached_property
+    def _numbers_of_plain_names(self) -> dict[str, list[int]]:
+        return self._numbered(plain_name)
+
+    def _numbered(self, form: Callable[[str], str]) -> dict[str, list[int]]:
         numbers: dict[str, list[int]] = {}
         for labels in (self.ids, self.names):
-            for number, label in enumerate(labels):
+            for number, label in enumerate(map(form, labels)):
                 if number not in numbers.setdefault(label, []):
                     numbers[label].append(number)
         return numbers
 
     def index(self, label: str) -> int:
         """Number of a class given by its id, name or number; -1 for "".
+
+        Case, spaces and underscores of names do not matter, unless they tell classes apart.
 
         Raises
         ------
@@ -97,6 +170,9 @@ class Classes:
         if not label:
             return -1
         found = self._numbers.get(label, [])
+        if not found and label.isdecimal() and int(label) < len(self.names):
+            return int(label)
+        found = found or self._numbers_of_plain_names.get(plain_name(label), [])
         if len(found) == 1:
             return found[0]
         if found:
@@ -104,8 +180,6 @@ class Classes:
                 f"classes {', '.join(map(str, found))} are all called '{label}': name the class "
                 "by its number or id"
             )
-        if label.isdecimal() and int(label) < len(self.names):
-            return int(label)
         near = difflib.get_close_matches(label, self._numbers, n=1, cutoff=0.5)
         hint = f": did you mean '{near[0]}'?" if near else ""
         raise InputError(f"class '{label}' is none of the {len(self.names)} classes{hint}")
@@ -137,19 +211,13 @@ def list_images(
 
 
 def _of_sheet(path: Path, file_column: str, class_column: str) -> list[Entry]:
-    table = _read_table(path)
-    wanted = [file_column]
-    if class_column in table.columns or class_column != _DEFAULT_CLASS_COLUMN:
-        wanted.append(class_column)
-    for column in wanted:
-        if column not in table.columns:
-            raise InputError(
-                f"{path}: there is no column '{column}'; it has {', '.join(table.columns)}"
-            )
-    labels = table[class_column] if class_column in wanted else [""] * len(table)
+    table = read_table(path)
+    files = table[find_column(table, path, file_column)]
+    has_classes = class_column in table.columns or class_column != _DEFAULT_CLASS_COLUMN
+    labels = table[find_column(table, path, class_column)] if has_classes else [""] * len(table)
     entries: list[Entry] = []
     seen: set[str] = set()
-    for line, (file, label) in enumerate(zip(table[file_column], labels, strict=True), start=2):
+    for line, file, label in zip(table.index, files, labels, strict=True):
         if not file.strip():
             raise InputError(f"{path}, line {line}: there is no file")
         name = Path(file.strip()).as_posix()
@@ -195,33 +263,6 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    separator = "," if path.suffix.lower() == ".csv" else "\t"
-    try:
-        with warnings.catch_warnings():
-            # Rows longer than the header would else be cut, or their first cell be an index.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path,
-                sep=separator,
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-                skip_blank_lines=False,
-            )
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such table") from None
-    except pd.errors.ParserWarning:
-        raise InputError(
-            f"{path}: rows have more cells than the header: quote cells that hold separators, and "
-            "end no line with one"
-        ) from None
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as a table: {error}") from None
-    filled = np.flatnonzero((table != "").any(axis=1))
-    return table.iloc[: filled[-1] + 1 if len(filled) else 0]
-
-
 def classes_of_folders(entries: Sequence[Entry]) -> Classes:
     """Classes of a folder in the layout of ILSVRC: its folders' names, numbered in their order."""
     return Classes(tuple(sorted({entry.label for entry in entries if entry.label})))
@@ -256,8 +297,9 @@ def read_classes(path: Path) -> Classes:
                     f"{path}, line {number}: there is no name; remove the line, or name the class"
                 )
         return Classes(tuple(line.strip() for line in lines))
-    table = _read_table(path)
-    index, name = _column(path, table, _INDEX_COLUMNS), _column(path, table, _NAME_COLUMNS)
+    table = read_table(path)
+    index = find_column(table, path, *_INDEX_COLUMNS)
+    name = find_column(table, path, *_NAME_COLUMNS)
     ids = next((column for column in _ID_COLUMNS if column in table.columns), None)
     try:
         numbers = table[index].astype(int)
@@ -274,15 +316,6 @@ def read_classes(path: Path) -> Classes:
         tuple(value.strip() for value in table[name]),
         () if ids is None else tuple(value.strip() for value in table[ids]),
     )
-
-
-def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
-    found = next((column for column in names if column in table.columns), None)
-    if found is None:
-        raise InputError(
-            f"{path}: there is no column '{names[0]}'; it has {', '.join(table.columns)}"
-        )
-    return found
 
 
 def read_image(path: Path, *, resize: int | None, crop: tuple[int, int] | int | None) -> Picture:
@@ -302,6 +335,9 @@ def read_image(path: Path, *, resize: int | None, crop: tuple[int, int] | int | 
     InputError
         If the file is missing, truncated, too large, or no image.
     """
+    # torchvision is imported where it is needed, since that takes seconds.
+    from torchvision.transforms.v2 import functional
+
     try:
         with warnings.catch_warnings():
             # Pillow only warns of files that unpack to an unreasonable size.

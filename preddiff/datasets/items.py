@@ -1,6 +1,7 @@
 """The items of a data store, whole or cut to the part that a classifier sees."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ Slices = tuple[slice, ...]
 
 # Attributes of arrays of whole numbers, as the CF conventions name them: xarray applies the scale.
 SCALE = "scale_factor"
+# Values that NumPy casts, and sums, at a time.
+_PIECE = 8192
 
 
 class Items:
@@ -88,9 +91,13 @@ class Items:
             If there is no such item.
         """
         try:
-            return self.names.index(name)
-        except ValueError:
+            return self._numbers[name]
+        except KeyError:
             raise InputError(f"{self.path} has no item '{name}'") from None
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.names)}
 
     def read(
         self, numbers: Sequence[int] | NDArray[np.integer], slab: Slices | None = None
@@ -108,6 +115,20 @@ class Items:
         regions: list[Any] = [(int(n), *channels, *part) for n in numbers]
         values = np.stack([np.asarray(self._values[region]) for region in regions])
         return values if self._has_channels else values[:, None]
+
+    def training_mean(self, slab: Slices | None = None) -> float:
+        """Mean of all values of the training items, whole or in a slab; reads one at a time."""
+        # In pieces of NumPy's buffer: to the last bit the mean that NumPy takes of all at once.
+        total, count = 0.0, 0
+        rest = np.empty(0)
+        for number in np.flatnonzero(self.training):
+            values = np.concatenate([rest, self.read_stored([int(number)], slab).reshape(-1)])
+            pieces = len(values) // _PIECE
+            for piece in values[: pieces * _PIECE].reshape(pieces, _PIECE):
+                total += float(piece.sum(dtype=np.float64))
+            rest = values[pieces * _PIECE :]
+            count += pieces * _PIECE
+        return (total + float(rest.sum(dtype=np.float64))) / (count + len(rest)) * self.scale
 
     def truth(self, number: int, slab: Slices) -> NDArray[np.bool_] | None:
         """Mask of an item's known lesions in a slab, or None if the cohort has none."""

@@ -2,20 +2,60 @@
 
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from nilearn.datasets import fetch_oasis_vbm, get_data_dirs
+from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 
+from preddiff.datasets.base import DATASETS
+from preddiff.datasets.volumes import VolumeSettings
 from preddiff.errors import InputError
-from preddiff.storage.files import write_atomically
+from preddiff.settings.base import Positive, Settings
+from preddiff.storage.writers import write_tsv
 
 Tissue = Literal["gm", "wm"]
 MAPS: dict[Tissue, str] = {"gm": "gray_matter_maps", "wm": "white_matter_maps"}
 
+# Subjects that nilearn can fetch at most.
+SUBJECTS = 403
+
 log = logging.getLogger(__name__)
+
+
+class Oasis(Settings):
+    """The public OASIS cohort, fetched by nilearn (`preddiff fetch-oasis`)."""
+
+    subjects: Positive | None = Field(
+        None, description="number of subjects to fetch; default: all 403"
+    )
+    tissue: Tissue = Field("gm", description="grey or white matter maps")
+    age_gap: Annotated[float, Field(ge=0)] = Field(
+        3, description="largest difference in age, in years, of a patient and the control matched"
+    )
+    data_dir: Path | None = Field(
+        None, description="where nilearn keeps downloads; default: nilearn's own folder"
+    )
+
+
+@DATASETS.register
+class OasisCohort(VolumeSettings):
+    """The public OASIS cohort."""
+
+    source: ClassVar[str] = "oasis"
+    table_command: ClassVar[str | None] = "fetch-oasis"
+
+    oasis: Oasis = Field(description="what to fetch; {} for the defaults")
+
+    @property
+    def table_settings(self) -> Settings:
+        """What to fetch."""
+        return self.oasis
+
+    def number_of_items(self) -> int:
+        """Subjects to fetch: an upper bound, since some find no partner of their age."""
+        return self.oasis.subjects or SUBJECTS
 
 
 def write_oasis(
@@ -66,8 +106,7 @@ def write_oasis(
     matched = _matched(cohort, age_gap)
     matched[tissue] = [_path_for_table(Path(file), folder) for file in matched[tissue]]
     path = folder / "participants.tsv"
-    with write_atomically(path) as temporary:
-        matched.to_csv(temporary, sep="\t", index=False)
+    write_tsv(matched, path)
     return path
 
 
@@ -100,6 +139,9 @@ def match_ages(
 
 def _fetch(subjects: int | None, tissue: Tissue, data_dir: Path | None) -> pd.DataFrame:
     """All subjects of nilearn's data set, with the columns of the cohort's table but group."""
+    # nilearn is imported where it is needed, since that takes seconds.
+    from nilearn.datasets import fetch_oasis_vbm, get_data_dirs
+
     try:
         oasis = fetch_oasis_vbm(n_subjects=subjects, dartel_version=True, data_dir=data_dir)
     except (OSError, ValueError) as error:

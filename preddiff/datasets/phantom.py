@@ -1,24 +1,28 @@
 """A phantom cohort whose truth is known: brains like fractional-anisotropy maps, with lesions."""
 
 import gzip
-import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import ClassVar
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 from nibabel.processing import resample_from_to
-from nilearn.datasets import load_mni152_brain_mask, load_mni152_wm_template
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import ndimage
 from scipy.interpolate import BSpline
 
+from preddiff.datasets.base import DATASETS
+from preddiff.datasets.volumes import VolumeSettings
 from preddiff.errors import InputError
 from preddiff.progress import progress
+from preddiff.settings.base import Positive, Settings
 from preddiff.storage.files import write_atomically
+from preddiff.storage.writers import write_json, write_tsv
 
 FloatArray = NDArray[np.float32]
 
@@ -37,6 +41,32 @@ _DEFORMATION, _FIELD, _SCANNER, _NOISE = 0.8, 0.05, 0.02, 0.03
 _LOSS = (0.15, 0.42)
 # Step of the coarse grid that smooth fields are drawn on, in voxels.
 _STEP = 12
+
+
+class Phantom(Settings):
+    """A cohort whose truth is known, written as ordinary NIfTI files (`preddiff phantom`)."""
+
+    patients: Positive = Field(100, description="number of patients")
+    controls: Positive = Field(70, description="number of healthy controls")
+
+
+@DATASETS.register
+class PhantomCohort(VolumeSettings):
+    """A phantom cohort, whose lesions are known."""
+
+    source: ClassVar[str] = "phantom"
+    table_command: ClassVar[str | None] = "phantom"
+
+    phantom: Phantom = Field(description="how many subjects to make; {} for the defaults")
+
+    @property
+    def table_settings(self) -> Settings:
+        """Numbers of subjects."""
+        return self.phantom
+
+    def number_of_items(self) -> int:
+        """Patients and controls."""
+        return self.phantom.patients + self.phantom.controls
 
 
 @dataclass(frozen=True)
@@ -75,6 +105,9 @@ class Scan:
 @cache
 def anatomy(seed: int) -> Anatomy:
     """Template of anisotropy from the MNI152 white matter that nilearn carries, and the sites."""
+    # nilearn is imported where it is needed, since that takes seconds.
+    from nilearn.datasets import load_mni152_brain_mask, load_mni152_wm_template
+
     grid = (SHAPE, AFFINE)
     white = resample_from_to(load_mni152_wm_template(resolution=2), grid, order=1).get_fdata()
     mask = resample_from_to(load_mni152_brain_mask(resolution=2), grid, order=0).get_fdata()
@@ -200,11 +233,9 @@ def write_phantom(
     sites = np.zeros(SHAPE, dtype=bool)
     sites[tuple(anatomy(seed).sites.T)] = True
     _write_mask(sites, folder / "sites.nii.gz")
-    with write_atomically(folder / "participants.json") as temporary:
-        temporary.write_text(json.dumps(_COLUMNS, indent=2) + "\n")
+    write_json(_COLUMNS, folder / "participants.json")
     table = folder / "participants.tsv"
-    with write_atomically(table) as temporary:
-        rows.to_csv(temporary, sep="\t", index=False)
+    write_tsv(rows, table)
     return table
 
 

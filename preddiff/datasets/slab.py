@@ -1,14 +1,30 @@
 """The slab: the part of the volumes that a classifier sees, and back from it to whole volumes."""
 
 from pathlib import Path
+from typing import Annotated
 
 import nibabel as nib
 import numpy as np
+from pydantic import Field, field_validator
 
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
-from preddiff.settings.study import Slab
+from preddiff.settings.base import Settings
 from preddiff.storage.files import write_atomically
+
+
+class Slab(Settings):
+    """The part of the volumes that the classifier sees: consecutive slices along one axis."""
+
+    axis: Annotated[int, Field(ge=0, le=2)] = Field(0, description="axis of the slices")
+    slices: tuple[int, int] = Field((29, 40), description="first and last slice, from 0, inclusive")
+
+    @field_validator("slices")
+    @classmethod
+    def _ascending(cls, slices: tuple[int, int]) -> tuple[int, int]:
+        if not 0 <= slices[0] <= slices[1]:
+            raise ValueError("give the first and the last slice, counted from 0")
+        return slices
 
 
 def slab_of(items: Items, settings: Slab) -> tuple[slice, ...]:

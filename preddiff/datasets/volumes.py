@@ -1,23 +1,97 @@
 """Cohorts of volumes: a table of subjects and NIfTI files on one grid, validated."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
+from pydantic import Field, field_validator
 
+from preddiff.datasets import tables
+from preddiff.datasets.base import DATASETS, DatasetSettings
 from preddiff.errors import InputError
-from preddiff.settings.study import Columns
+from preddiff.settings.base import Settings
 
 # Affines that differ by less than this (in mm) describe the same grid.
 _TOLERANCE = 1e-3
 _MISSING = ("", "n/a", "na", "nan")
+
+
+class Columns(Settings):
+    """Which columns of the cohort's table to read, and what they mean (`preddiff prepare`)."""
+
+    subject: str = Field("participant_id", description="column with the subjects' names")
+    group: str = Field("group", description="column with the subjects' classes")
+    file: str = Field("fa", description="column with the NIfTI files, relative to the table")
+    truth: str | None = Field(
+        None, description="column with masks of planted or known lesions, if there are any"
+    )
+    classes: tuple[str, str] = Field(
+        ("control", "patient"),
+        description="the two values of the group column; evidence is for the second",
+    )
+    balance: bool = Field(
+        True, description="train on equally many subjects of both classes, the first of the larger"
+    )
+
+    @field_validator("classes")
+    @classmethod
+    def _different(cls, classes: tuple[str, str]) -> tuple[str, str]:
+        if classes[0] == classes[1]:
+            raise ValueError("give two different classes")
+        return classes
+
+
+class VolumeSettings(DatasetSettings, Columns):
+    """A cohort of volumes: subjects, and their NIfTI files on one grid."""
+
+    command: ClassVar[str] = "prepare"
+    dimensions: ClassVar[int] = 3
+    channels: ClassVar[int] = 1
+
+    @property
+    def preparation(self) -> Settings:
+        """Columns of the table."""
+        return self.part(Columns)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Both classes."""
+        return self.classes
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the table has masks of lesions."""
+        return self.truth is not None
+
+
+@DATASETS.register
+class Cohort(VolumeSettings):
+    """A cohort of volumes: a table of subjects and their NIfTI files."""
+
+    source: ClassVar[str] = "table"
+
+    table: Path = Field(description="tab- or comma-separated table of the subjects")
+
+    @property
+    def given_table(self) -> Path:
+        """The table."""
+        return self.table
+
+    def input_files(self) -> list[Path]:
+        """Volumes and masks that the table names; the rule reports those that are missing."""
+        subjects = read_table(self.table, self)
+        files = [s.file for s in subjects] + [s.truth for s in subjects if s.truth]
+        return [path for path in files if path.exists()]
+
+    def number_of_items(self) -> int:
+        """Subjects in the table."""
+        return len(read_table(self.table, self))
 
 
 @dataclass(frozen=True)
@@ -77,16 +151,15 @@ def read_table(path: Path, columns: Columns) -> list[Subject]:
         If the table or a column is missing, a subject is listed twice or has no name or file, a
         group is unknown, or a class has no subject.
     """
-    table = _read(path)
-    wanted = [columns.subject, columns.group, columns.file]
-    for column in [*wanted, *([columns.truth] if columns.truth else [])]:
-        if column not in table.columns:
-            raise InputError(
-                f"{path}: there is no column '{column}'; it has {', '.join(table.columns)}"
-            )
+    table = tables.read_table(path, hint="name yours as the dataset's table")
+    for column in (columns.subject, columns.group, columns.file, columns.truth):
+        if column is not None:
+            tables.find_column(table, path, column)
+    # Empty lines between subjects do no harm.
+    table = table[(table != "").any(axis=1)]
     names = [value.strip() for value in table[columns.subject]]
     groups = [value.strip() for value in table[columns.group]]
-    _check_names(path, names)
+    _check_names(path, table.index, names)
     _check_groups(path, names, groups, columns.classes)
     training = _training(groups, columns.classes, columns.balance)
     truths = table[columns.truth] if columns.truth else [""] * len(names)
@@ -98,26 +171,13 @@ def read_table(path: Path, columns: Columns) -> list[Subject]:
     ]
 
 
-def _read(path: Path) -> pd.DataFrame:
-    separator = "," if path.suffix == ".csv" else "\t"
-    try:
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such table of subjects; name yours as the dataset's table"
-        ) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as a table: {error}") from None
-    return table
-
-
-def _check_names(path: Path, names: Sequence[str]) -> None:
+def _check_names(path: Path, lines: Iterable[int], names: Sequence[str]) -> None:
     seen: set[str] = set()
-    for row, name in enumerate(names, start=2):
+    for line, name in zip(lines, names, strict=True):
         if not name:
-            raise InputError(f"{path}, line {row}: the subject has no name")
+            raise InputError(f"{path}, line {line}: the subject has no name")
         if name in seen:
-            raise InputError(f"{path}, line {row}: subject '{name}' is listed twice")
+            raise InputError(f"{path}, line {line}: subject '{name}' is listed twice")
         seen.add(name)
 
 

@@ -1,68 +1,105 @@
-"""How well maps of relevance find sites that are known: planted or annotated voxels."""
+"""How well maps of relevance localise voxels that are known: planted or annotated lesions."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon
-from sklearn.metrics import (
-    average_precision_score,
-    roc_auc_score,
-)
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from preddiff.errors import InputError
+from preddiff.evaluation.paired import Comparison, compare_maps, signed_rank_p
 
 MEASURES = ("roc_auc", "average_precision")
 
 
 def localisation(
-    scores: NDArray[np.floating[Any]], truth: NDArray[np.bool_], within: NDArray[np.bool_]
+    scores: NDArray[np.floating[Any]],
+    truth: NDArray[np.bool_],
+    mask: NDArray[np.bool_],
+    items: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """How well the scores of each item tell its true voxels from the others.
+    """Measure how well the scores of each item separate its true voxels from the others.
 
     Parameters
     ----------
     scores : float array (items, *space)
-        The higher, the more surely a true voxel. Pass absolute values, or the negative part,
-        where that is the question.
+        Higher where a voxel is more likely to be true. Pass absolute values, or the negative part,
+        if that is the question.
     truth : bool array (items, *space)
         The voxels that should be found.
-    within : bool array (*space)
-        The voxels that count, for example the brain.
+    mask : bool array (*space)
+        The voxels that are taken into account, for example those of the brain.
+    items : sequence of str, optional
+        Names of the items; by default they are numbered from 0.
 
     Returns
     -------
-    DataFrame, one row per item; the index, `item`, counts from 0
-        roc_auc : area under the receiver operating characteristic (chance: 0.5), ties count half.
-        average_precision : mean precision over the recall gained (chance: `prevalence`).
-        prevalence : share of true voxels within.
-        Both measures are NaN for items where no voxel is true, or all are.
+    DataFrame, one row per item; the index is `item`
+        roc_auc : area under the receiver operating characteristic (chance: 0.5); ties count half.
+        average_precision : mean precision, weighted by gain of recall (chance: `prevalence`).
+        prevalence : share of true voxels in the mask.
+        Both measures are NaN for items where no voxel of the mask is true, or all are.
 
     Raises
     ------
     InputError
-        If the shapes do not fit, `within` is empty, or a score within is NaN or infinite.
+        If the shapes do not match, the mask is empty, or a score in the mask is NaN or infinite.
     """
-    _check(scores, truth, within)
+    names: list[Any] = list(range(len(scores)) if items is None else items)
+    _check(scores, truth, mask, names)
     rows = [
-        _item(item_scores[within], item_truth[within])
+        _item(item_scores[mask], item_truth[mask])
         for item_scores, item_truth in zip(scores, truth, strict=True)
     ]
-    index = pd.RangeIndex(len(rows), name="item")
+    index = pd.Index(names, name="item")
     return pd.DataFrame(rows, columns=[*MEASURES, "prevalence"], index=index, dtype=np.float64)
 
 
+def score_map(
+    name: str,
+    items: Sequence[str],
+    relevance: NDArray[np.floating[Any]],
+    truth: Mapping[str, NDArray[np.bool_]],
+    mask: NDArray[np.bool_],
+) -> pd.DataFrame:
+    """Measure the localisation of one map, as rows of the table that maps are compared in.
+
+    Parameters
+    ----------
+    name : str
+        Name of the map.
+    items : sequence of str
+        Names of the items.
+    relevance : float array (items, *space)
+        Its magnitude is scored: the sign alone does not say for which class a voxel speaks.
+    truth : mapping of str to bool array (*space)
+        The voxels that should be found, by item.
+    mask : bool array (*space)
+        The voxels that are taken into account.
+
+    Returns
+    -------
+    DataFrame
+        Columns `map`, `item`, and those of `localisation`.
+    """
+    targets = np.stack([truth[item] for item in items])
+    table = localisation(np.abs(relevance), targets, mask, items).reset_index()
+    table.insert(0, "map", name)
+    return table
+
+
 def compare_localisation(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Summarise the localisation of several maps and compare each with a reference map.
+    """Summarise the localisation of several maps, and compare each with a reference map.
 
     Parameters
     ----------
     table : DataFrame
         Columns map, item, roc_auc, average_precision, prevalence: one row per map and item, as
-        ``pd.concat({name: localisation(...)}, names=["map"]).reset_index()`` makes it.
+        `score_map` makes them.
     reference : str
-        Name of the map that the others are compared with.
+        Map that the others are compared with.
 
     Returns
     -------
@@ -70,11 +107,11 @@ def compare_localisation(table: pd.DataFrame, reference: str) -> pd.DataFrame:
         map, measure : in the table's order of maps; roc_auc, then average_precision.
         n : number of items where the measure is defined (not NaN).
         mean, standard_deviation : over those items (n - 1 in the denominator).
-        chance : what random scores would have: 0.5, or the mean prevalence of those items.
+        chance : expected value for random scores: 0.5, or the mean prevalence of those items.
         pairs : number of items where both this map's measure and the reference's are defined.
         share_better : share of the pairs where this map is strictly better than the reference.
-        p_value : two-sided Wilcoxon signed-rank test of the pairs, not corrected for the number
-            of maps; 1 if all pairs are equal. share_better and p_value are NaN for the reference
+        p_value : two-sided Wilcoxon signed-rank test of the pairs, not corrected for multiple
+            maps; 1 if all pairs are equal. share_better and p_value are NaN for the reference
             itself, and where there are no pairs.
 
     Raises
@@ -82,41 +119,31 @@ def compare_localisation(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     InputError
         If the reference is not in the table, or a map has an item twice.
     """
-    maps = list(table["map"].unique())
-    if reference not in maps:
-        raise InputError(
-            f"no map '{reference}' to compare with; choose one of {', '.join(map(str, maps))}"
-        )
-    twice = table[table.duplicated(["map", "item"])]
-    if not twice.empty:
-        raise InputError(f"map '{twice['map'].iloc[0]}' has item {twice['item'].iloc[0]} twice")
-    rows = []
-    for name in maps:
-        for measure in MEASURES:
-            rows.append({"map": name, "measure": measure, **_summary(table, name, measure)})
-            rows[-1].update(_paired(table, name, reference, measure))
-    return pd.DataFrame(rows)
+    return compare_maps(table, reference, MEASURES, _summary)
 
 
 def _check(
-    scores: NDArray[np.floating[Any]], truth: NDArray[np.bool_], within: NDArray[np.bool_]
+    scores: NDArray[np.floating[Any]],
+    truth: NDArray[np.bool_],
+    mask: NDArray[np.bool_],
+    items: Sequence[Any],
 ) -> None:
-    if scores.shape != truth.shape or scores.shape[1:] != within.shape:
+    if scores.shape != truth.shape or scores.shape[1:] != mask.shape:
         raise InputError(
             f"scores {scores.shape} and truth {truth.shape} must have the same shape, (items, "
-            f"*space), and within {within.shape} the shape of space"
+            f"*space), and the mask {mask.shape} the shape of space"
         )
-    if truth.dtype != np.bool_ or within.dtype != np.bool_:
-        raise InputError(f"truth ({truth.dtype}) and within ({within.dtype}) must be boolean")
-    if not within.any():
-        raise InputError("there is no voxel within: give a mask that holds at least one")
-    missing = ~np.isfinite(scores[:, within])
+    if truth.dtype != np.bool_ or mask.dtype != np.bool_:
+        raise InputError(f"truth ({truth.dtype}) and mask ({mask.dtype}) must be boolean")
+    if not mask.any():
+        raise InputError("the mask is empty: it must contain at least one voxel")
+    missing = ~np.isfinite(scores[:, mask])
     if missing.any():
-        item = int(np.argmax(missing.any(axis=1)))
+        number = int(np.argmax(missing.any(axis=1)))
         raise InputError(
-            f"item {item}: {missing[item].sum()} of {within.sum()} scores within are NaN or "
-            "infinite. The map is not complete: finish the explanation, or exclude voxels that "
-            "no window covers from the mask"
+            f"item {items[number]}: {missing[number].sum()} of {mask.sum()} scores in the mask are "
+            "NaN or infinite. The map is incomplete: finish the explanation, or exclude voxels "
+            "that no window covers from the mask"
         )
 
 
@@ -131,24 +158,14 @@ def _item(scores: NDArray[np.floating[Any]], truth: NDArray[np.bool_]) -> tuple[
     )
 
 
-def _summary(table: pd.DataFrame, name: str, measure: str) -> dict[str, float]:
-    defined = table[(table["map"] == name) & table[measure].notna()]
+def _summary(comparison: Comparison) -> dict[str, float]:
+    compared = not comparison.is_reference and len(comparison.differences) > 0
     return {
-        "n": len(defined),
-        "mean": defined[measure].mean(),
-        "standard_deviation": defined[measure].std(),
-        "chance": 0.5 if measure == "roc_auc" else defined["prevalence"].mean(),
+        "n": len(comparison.values),
+        "mean": comparison.values.mean(),
+        "standard_deviation": comparison.values.std(),
+        "chance": 0.5 if comparison.measure == "roc_auc" else comparison.rows["prevalence"].mean(),
+        "pairs": len(comparison.differences),
+        "share_better": (comparison.differences > 0).mean() if compared else np.nan,
+        "p_value": signed_rank_p(comparison.differences) if compared else np.nan,
     }
-
-
-def _paired(table: pd.DataFrame, name: str, reference: str, measure: str) -> dict[str, float]:
-    values = table.set_index("item").groupby("map")[measure]
-    differences = (values.get_group(name) - values.get_group(reference)).dropna()
-    result = {"pairs": len(differences), "share_better": np.nan, "p_value": np.nan}
-    if name == reference or differences.empty:
-        return result
-    result["share_better"] = float((differences > 0).mean())
-    # The test drops equal pairs; with none left, some versions of SciPy warn and others give NaN.
-    different = bool((differences != 0).any())
-    result["p_value"] = float(wilcoxon(differences).pvalue) if different else 1.0
-    return result

@@ -1,12 +1,19 @@
-"""What samplers have in common: their protocol, the seeds of their draws, windows' voxels."""
+"""What samplers have in common: their protocol, settings and registry, and the seeds of draws."""
 
 import hashlib
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from preddiff.datasets.items import Items
+from preddiff.registry import Registry
+from preddiff.settings.base import Name, Settings
+from preddiff.storage.provenance import digest_json
 from preddiff.windows import Block, IntArray, Windows, offsets
 
 
@@ -60,6 +67,99 @@ class Sampler(Protocol):
             On the input's device; 1 where the sampler is not random.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a sampler learns from.
+
+    Attributes
+    ----------
+    items : Items
+        Data store whose training items lend patches.
+    slab : tuple of slice
+        Part of the items that the classifier sees.
+    l : int, optional
+        Side of the surroundings.
+    gaussian : Path, optional
+        Store of the patch Gaussian.
+    seed : int
+        Of the study.
+    """
+
+    items: Items
+    slab: tuple[slice, ...]
+    l: int | None = None
+    gaussian: Path | None = None
+    seed: int = 0
+
+    @property
+    def training(self) -> IntArray:
+        """Numbers of the training items."""
+        return np.flatnonzero(self.items.training)
+
+    @property
+    def training_digest(self) -> str:
+        """Digest of the values of all training items."""
+        return digest_json([self.items.digests[n] for n in self.training])
+
+
+class SamplerSettings(Settings):
+    """What redraws a window.
+
+    Attributes
+    ----------
+    needs_surroundings : bool
+        Whether draws depend on the surroundings, so that `l` is needed.
+    """
+
+    needs_surroundings: ClassVar[bool] = False
+
+    dataset: Name | None = Field(
+        None,
+        description="dataset that patches and donors are taken from; default: the explained one",
+    )
+
+    @property
+    def gaussian(self) -> Settings | None:
+        """How the patch Gaussian is fitted that it draws from, if it needs one."""
+        return None
+
+    @property
+    def is_located(self) -> bool:
+        """Whether draws depend on the place in the items, which have to be aligned then."""
+        return False
+
+    def input_files(self) -> list[Path]:
+        """The user's files that it is made from."""
+        return []
+
+    def has_exact_form(self, dimensions: int) -> bool:
+        """Whether a linear classifier's expectations are known exactly under this sampler."""
+        return True
+
+    def provenance(self, sources: Sources) -> dict[str, Any]:
+        """What draws depend on, for an expectation store's provenance.
+
+        Raises
+        ------
+        InputError
+            If the sources do not fit the settings.
+        """
+        raise NotImplementedError
+
+    def build(self, sources: Sources) -> Sampler:
+        """Make the sampler.
+
+        Raises
+        ------
+        InputError
+            If the sources do not fit the settings.
+        """
+        raise NotImplementedError
+
+
+SAMPLERS: Registry[type[SamplerSettings]] = Registry("preddiff.samplers")
 
 
 def window_voxels(windows: Windows, block: Block, channels: int) -> IntArray:

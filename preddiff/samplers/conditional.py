@@ -2,14 +2,86 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from preddiff.samplers.base import window_voxels
-from preddiff.samplers.gaussian import Gaussian
+from preddiff.errors import InputError
+from preddiff.samplers.base import SAMPLERS, SamplerSettings, Sources, window_voxels
+from preddiff.samplers.gaussian import Gaussian, LocatedPatchGaussian
+from preddiff.samplers.gaussian_store import GaussianSettings, digest_of, load_gaussian, range_of
 from preddiff.windows import Block, IntArray, Surroundings, Windows, offsets
+
+
+@SAMPLERS.register
+class ConditionalSettings(SamplerSettings, GaussianSettings):
+    """Draws from a Gaussian over patches, given the surroundings; global or by location."""
+
+    needs_surroundings: ClassVar[bool] = True
+
+    kind: Literal["conditional"] = Field(description="conditional")
+    clip: bool | None = Field(
+        None,
+        description="cut draws to the range of the training items, which needs estimator samples; "
+        "default: true for images, false for volumes",
+    )
+
+    @property
+    def gaussian(self) -> GaussianSettings:
+        """How the patch Gaussian is fitted."""
+        return self.part(GaussianSettings)
+
+    @property
+    def is_located(self) -> bool:
+        """Whether there is a Gaussian for each cell of a grid over the items."""
+        return self.grid is not None
+
+    def clips(self, dimensions: int) -> bool:
+        """Whether draws are cut, for items of 2 or 3 dimensions."""
+        return dimensions == 2 if self.clip is None else self.clip
+
+    def has_exact_form(self, dimensions: int) -> bool:
+        """Whether draws are normal: unless they are cut."""
+        return not self.clips(dimensions)
+
+    def provenance(self, sources: Sources) -> dict[str, Any]:
+        """Gaussian and clip range; checks that the Gaussian fits the items."""
+        path = _store(sources)
+        fitted = load_gaussian(path)
+        if fitted.l != sources.l:
+            raise InputError(f"{path} was fitted for l = {fitted.l}, not for l = {sources.l}")
+        if fitted.channels != sources.items.channels:
+            raise InputError(
+                f"{path} was fitted on items of {fitted.channels} channels, these have "
+                f"{sources.items.channels}"
+            )
+        span = self._range(sources)
+        return {
+            "sampler": self.kind,
+            "l": sources.l,
+            "clip": False if span is None else list(span),
+            "gaussian": digest_of(path),
+        }
+
+    def build(self, sources: Sources) -> "Conditional":
+        """Make the sampler from the stored Gaussian."""
+        fitted = load_gaussian(_store(sources))
+        if isinstance(fitted, LocatedPatchGaussian):
+            fitted = fitted.at(tuple(part.start for part in sources.slab))
+        return Conditional(fitted, self._range(sources))
+
+    def _range(self, sources: Sources) -> tuple[float, float] | None:
+        return range_of(_store(sources)) if self.clips(len(sources.items.space)) else None
+
+
+def _store(sources: Sources) -> Path:
+    if sources.gaussian is None:
+        raise InputError("a conditional sampler needs a Gaussian store (--gaussian)")
+    return sources.gaussian
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,41 @@
 """The grey sampler: a constant, which is occlusion."""
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from preddiff.samplers.base import SAMPLERS, SamplerSettings, Sources
 from preddiff.windows import Block, Windows
+
+
+@SAMPLERS.register
+class GreySettings(SamplerSettings):
+    """Fills windows with a constant."""
+
+    kind: Literal["grey"] = Field(description="grey")
+    value: float | None = Field(
+        None, description="the constant; default: the mean of the training items"
+    )
+
+    def provenance(self, sources: Sources) -> dict[str, Any]:
+        """The constant, and the training items whose mean it may be."""
+        return {
+            "sampler": self.kind,
+            "training items": sources.training_digest,
+            "value": self.value,
+        }
+
+    def build(self, sources: Sources) -> "Grey":
+        """Make the sampler."""
+        if self.value is not None:
+            return Grey(self.value)
+        items = sources.items
+        donors = items.read_stored(sources.training, sources.slab)
+        return Grey(float(donors.mean(dtype=np.float64)) * items.scale)
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,34 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from preddiff.errors import InputError
-from preddiff.samplers.base import window_voxels
+from preddiff.samplers.base import SAMPLERS, SamplerSettings, Sources, window_voxels
 from preddiff.windows import Block, IntArray, Windows
+
+
+@SAMPLERS.register
+class MarginalSettings(SamplerSettings):
+    """Takes what other items have at the same place."""
+
+    kind: Literal["marginal"] = Field(description="marginal")
+
+    def provenance(self, sources: Sources) -> dict[str, Any]:
+        """The training items."""
+        return {"sampler": self.kind, "training items": sources.training_digest}
+
+    def build(self, sources: Sources) -> "Marginal":
+        """Make the sampler from the training items."""
+        items, training = sources.items, sources.training
+        donors = items.read_stored(training, sources.slab)
+        return Marginal(donors, [items.names[n] for n in training], items.scale)
 
 
 @dataclass(frozen=True)

@@ -1,65 +1,197 @@
-"""Settings as command-line options, in both directions: one option per key of a settings model."""
+"""Settings on the command line: as readable options, or as one JSON argument."""
 
 import argparse
-import shlex
-from collections.abc import Sequence
-from typing import Any, TypeVar, get_args, get_origin
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
-from preddiff.settings.study import Settings, validate
+from preddiff.errors import InputError
+from preddiff.registry import Registry
+from preddiff.settings.base import Settings, validate
 
 Model = TypeVar("Model", bound=Settings)
 
+_SOURCE = "command line"
+# Larger numbers fit into no array and no seed.
+_LARGEST = 2**63 - 1
 
-def add_options(parser: argparse.ArgumentParser, model: type[Settings]) -> None:
-    """Add an option for each key of a model, with its description and default."""
+
+def add_settings(
+    parser: argparse.ArgumentParser, model: "type[Settings] | Registry[Any]", *omit: str
+) -> None:
+    """Add `--settings`, one JSON object, and an option for each key of a model.
+
+    Rules of the workflow give the JSON, which keeps every type; people give options.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    model : type of Settings, or Registry
+        Of a registry, the options of all kinds, and one that names the kind. Settings that are
+        fields of other settings have their options among them.
+    *omit : str
+        Keys without an option, which the command gives itself.
+    """
     group = parser.add_argument_group("settings")
-    for key, field in model.model_fields.items():
-        default = "required" if field.is_required() else f"default: {_shown(field.default)}"
-        keywords: dict[str, Any] = {
-            "help": f"{field.description} ({default})".replace("%", "%%"),
-            "default": argparse.SUPPRESS,
-            "required": field.is_required(),
-            "dest": key,
-        }
-        if bool in _types(field):
-            group.add_argument(_flag(key), action=argparse.BooleanOptionalAction, **keywords)
-        else:
-            size = _values(field)
-            keywords["metavar"] = key.upper()
-            group.add_argument(_flag(key), nargs=size, **keywords)
+    group.add_argument(
+        "--settings",
+        metavar="JSON",
+        help="all settings as one JSON object, in place of the options below",
+    )
+    added: set[str] = set(omit)
+    for key, field, kinds in _options(model):
+        if key not in added:
+            _add_option(group, key, field, kinds)
+            added.add(key)
 
 
-def read_options(arguments: argparse.Namespace, model: type[Model]) -> Model:
-    """Collect a model's settings from parsed arguments.
+def read_settings(arguments: argparse.Namespace, model: type[Model], **given: Any) -> Model:
+    """Settings of a model from parsed arguments.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+    model : type of Settings
+    **given
+        Values of keys that have no option.
 
     Raises
     ------
     InputError
         If a value is wrong.
     """
-    given = {
-        key: _single(value, field)
-        for key, field in model.model_fields.items()
-        if (value := getattr(arguments, key, None)) is not None
-    }
-    return validate(model, given, "command line")
+    found = _json(arguments)
+    return validate(
+        model, _collected(arguments, model) | given if found is None else found, _SOURCE
+    )
 
 
-def write_options(settings: Settings) -> str:
-    """Write settings as options, quoted for a shell: what `read_options` takes back."""
-    words: list[str] = []
-    for key, value in settings.model_dump(mode="json").items():
-        if value is None:
-            continue
-        if isinstance(value, bool):
-            words.append(_flag(key) if value else f"--no-{_flag(key)[2:]}")
-        elif isinstance(value, list):
-            words += [_flag(key), *(shlex.quote(str(part)) for part in value)]
+def read_kind(arguments: argparse.Namespace, kinds: Registry[Any], **given: Any) -> Any:
+    """Settings of one of the kinds of a registry from parsed arguments; see `read_settings`."""
+    found = _json(arguments)
+    if found is None:
+        kind = _kind(arguments, kinds)
+        found = _collected(arguments, kind, all_kinds=kinds) | given
+    else:
+        kind = _kind(argparse.Namespace(**{kinds.key: kinds.tag(found)}), kinds)
+    return validate(kind, found, _SOURCE)
+
+
+def write_settings(settings: Settings | None = None, **parts: Any) -> str:
+    """Settings as the JSON that `--settings` takes.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+    **parts
+        In place of it, the values of settings that consist of others; those that are None are left
+        at their defaults.
+    """
+    if settings is not None:
+        return json.dumps(settings.model_dump(mode="json"))
+    return json.dumps(
+        {
+            key: part.model_dump(mode="json") if isinstance(part, Settings) else part
+            for key, part in parts.items()
+            if part is not None
+        }
+    )
+
+
+def _json(arguments: argparse.Namespace) -> Any:
+    if arguments.settings is None:
+        return None
+    try:
+        return json.loads(arguments.settings)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--settings: not readable as JSON: {error}") from None
+
+
+def _kind(arguments: argparse.Namespace, kinds: Registry[Any]) -> Any:
+    name = getattr(arguments, kinds.key, None) or kinds.default
+    if name not in kinds.names():
+        raise InputError(f"--{kinds.key}: give one of {', '.join(kinds.names())}")
+    return kinds[name]
+
+
+def _options(
+    model: "type[Settings] | Registry[Any]",
+) -> Iterator[tuple[str, FieldInfo, list[str]]]:
+    """Keys of a model, their fields, and the kinds that have them, if not all do."""
+    if isinstance(model, Registry):
+        fields: dict[str, tuple[FieldInfo, list[str]]] = {}
+        for kind in model:
+            for key, field, _ in _options(kind):
+                fields.setdefault(key, (field, []))[1].append(model.name_of(kind))
+        fields.pop(model.key, None)
+        yield model.key, _field_of_kinds(model), []
+        for key, (field, kinds) in fields.items():
+            yield key, field, [] if len(kinds) == len(model.names()) else kinds
+        return
+    for key, field in model.model_fields.items():
+        nested = model.registries.get(key) or _settings(field)
+        if nested is None:
+            yield key, field, []
         else:
-            words += [_flag(key), shlex.quote(str(value))]
-    return " ".join(words)
+            yield from _options(nested)
+
+
+def _field_of_kinds(kinds: Registry[Any]) -> FieldInfo:
+    """The key that names a kind, with what each kind is."""
+    about = {name: (kinds[name].__doc__ or "").partition("\n")[0] for name in kinds.names()}
+    listed = " ".join(f"{name}: {text}" for name, text in about.items())
+    return FieldInfo(
+        annotation=str, default=kinds.default or PydanticUndefined, description=f"{listed}"
+    )
+
+
+def _settings(field: FieldInfo) -> type[Settings] | None:
+    """Model of a field that holds settings itself."""
+    kinds = [one for one in _types(field) if isinstance(one, type) and issubclass(one, Settings)]
+    return kinds[0] if len(kinds) == 1 else None
+
+
+def _collected(
+    arguments: argparse.Namespace, model: type[Settings], all_kinds: Registry[Any] | None = None
+) -> dict[str, Any]:
+    """Values that options give, nested as the model's fields are."""
+    found: dict[str, Any] = {}
+    for key, field in model.model_fields.items():
+        kinds, nested = model.registries.get(key), _settings(field)
+        if kinds is not None:
+            found[key] = _collected(arguments, _kind(arguments, kinds), kinds)
+        elif nested is not None:
+            found[key] = _collected(arguments, nested)
+        elif (value := getattr(arguments, key, None)) is not None:
+            found[key] = _single(value, field)
+    if all_kinds is not None:
+        # An option of another kind is refused by its name, like any unknown key.
+        for key, field, _ in _options(all_kinds):
+            if key not in found and (value := getattr(arguments, key, None)) is not None:
+                found[key] = _single(value, field)
+    return found
+
+
+def _add_option(group: Any, key: str, field: FieldInfo, kinds: Sequence[str]) -> None:
+    default = "required" if field.is_required() else f"default: {_shown(field.default)}"
+    default = "" if "default: " in (field.description or "") else f" ({default})"
+    only = f"{', '.join(kinds)}: " if kinds else ""
+    keywords: dict[str, Any] = {
+        "help": f"{only}{field.description}{default}".replace("%", "%%"),
+        "default": argparse.SUPPRESS,
+        "dest": key,
+    }
+    if bool in _types(field):
+        group.add_argument(_flag(key), action=argparse.BooleanOptionalAction, **keywords)
+    else:
+        keywords["metavar"] = key.upper()
+        group.add_argument(_flag(key), nargs=_values(field), **keywords)
 
 
 def _flag(key: str) -> str:
@@ -75,17 +207,13 @@ def _shown(value: object) -> str:
 def _types(field: FieldInfo) -> list[Any]:
     """Alternatives of a field's type, without None and without bounds."""
     annotation = field.annotation
-    is_union = get_origin(annotation) is not None and type(None) in get_args(annotation)
-    alternatives = get_args(annotation) if is_union or _is_union(annotation) else (annotation,)
+    is_union = get_origin(annotation) in (UnionType, Union)
+    alternatives = get_args(annotation) if is_union else (annotation,)
     return [one for one in alternatives if one is not type(None)]
 
 
-def _is_union(annotation: Any) -> bool:
-    return str(get_origin(annotation)) in ("<class 'types.UnionType'>", "typing.Union")
-
-
 def _values(field: FieldInfo) -> int | str | None:
-    """Return how many values the option takes, as argparse's nargs."""
+    """How many values the option takes, as argparse's nargs."""
     for one in _types(field):
         if get_origin(one) is tuple:
             return len(get_args(one))
@@ -95,19 +223,72 @@ def _values(field: FieldInfo) -> int | str | None:
 
 
 def _single(value: Any, field: FieldInfo) -> Any:
-    """A single value for an option that takes one or several stands for itself where it can."""
-    allows_one = any(
-        get_origin(one) is None or get_origin(one) not in (list, tuple) for one in _types(field)
-    )
-    if isinstance(value, list) and len(value) == 1 and allows_one and _values(field) == "+":
-        text = value[0]
-        return text if _numeric(text) else value
-    return value
+    """A single number for an option that takes one number, or several names or numbers.
+
+    `--items 5` are the first five items; `--items 007` is the item of that name.
+    """
+    if _values(field) != "+" or len(value) != 1:
+        return value
+    alternatives = {_without_bounds(one) for one in _types(field)}
+    is_count = int in alternatives and re.fullmatch("0|[1-9][0-9]*", value[0])
+    is_number = float in alternatives and _is_float(value[0])
+    return value[0] if is_count or is_number else value
 
 
-def _numeric(text: str) -> bool:
+def _without_bounds(kind: Any) -> Any:
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def _is_float(text: str) -> bool:
     try:
         float(text)
     except ValueError:
         return False
     return True
+
+
+def whole_number(lowest: int, highest: int = _LARGEST) -> Callable[[str], int]:
+    """Type of an option that takes a whole number within bounds."""
+
+    def parse(text: str) -> int:
+        number = int(text)
+        if not lowest <= number <= highest:
+            raise argparse.ArgumentTypeError(
+                f"{text} is not a whole number from {lowest} to {highest}"
+            )
+        return number
+
+    # What argparse calls the type in its messages.
+    parse.__name__ = "whole number"
+    return parse
+
+
+def add_path(
+    parser: argparse.ArgumentParser, name: str, text: str, *, required: bool = True
+) -> None:
+    """Add an option that takes a path."""
+    parser.add_argument(name, type=Path, required=required, metavar="PATH", help=text)
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Add `--seed`."""
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, help="seed of what is random (default: 0)"
+    )
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add `--threads`."""
+    parser.add_argument(
+        "--threads", type=whole_number(1, 4096), default=1, help="cores to use (default: 1)"
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`."""
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where networks run; auto takes a GPU where there is one (default: auto)",
+    )

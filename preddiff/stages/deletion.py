@@ -1,11 +1,11 @@
-"""Stage deletion: deletion and insertion curves of the explanations of a network's items."""
+"""Stage deletion: follow a class while windows are deleted and inserted."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,26 +15,86 @@ from preddiff.datasets.items import Items
 from preddiff.devices import device_of, use_cores
 from preddiff.errors import InputError
 from preddiff.evaluation.deletion import (
-    MEASURES,
-    area_under,
+    RANDOM,
+    Curves,
+    area_table,
     compare_curves,
-    curve,
+    deletion_and_insertion,
+    first_class_target,
+    mean_curves,
+    mean_of_random_orders,
     order_of_windows,
-    random_order,
 )
 from preddiff.progress import progress
 from preddiff.samplers.base import seed_of
 from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.gaussian_store import load_gaussian, range_of
 from preddiff.samplers.grey import Grey
-from preddiff.stages.gaussian import load_gaussian, range_of
-from preddiff.storage.files import write_atomically
+from preddiff.settings.options import (
+    add_device,
+    add_path,
+    add_seed,
+    add_threads,
+    whole_number,
+)
 from preddiff.storage.stores import array, open_store
+from preddiff.storage.writers import beside, write_tsv
 from preddiff.windows import FloatArray, IntArray, Windows
 
-RANDOM = "random"
+# Takes an order of windows to the curves of an item.
+Follow = Callable[[IntArray], FloatArray]
+
+# Significant digits of the tables.
+_DIGITS = 6
 # Points of a curve, evenly over the share of windows.
 _STEPS = 50
 _BATCH = 32
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand."""
+    parser.add_argument("stores", type=Path, nargs="+", help="relevance stores of one network")
+    add_path(parser, "--data", "data store")
+    add_path(parser, "--classifier", "folder of the classifier")
+    add_path(parser, "--gaussian", "Gaussian store that windows are filled from", required=False)
+    parser.add_argument(
+        "--k", type=whole_number(1), required=True, help="side of the windows that are filled"
+    )
+    parser.add_argument(
+        "--random-orders",
+        type=whole_number(1),
+        default=5,
+        help="random orders to compare with (default: 5)",
+    )
+    add_device(parser)
+    add_threads(parser)
+    add_seed(parser)
+    add_path(parser, "--out", "table to write (.tsv)")
+    add_path(
+        parser,
+        "--summary",
+        "comparison of maps to write; default: beside --out",
+        required=False,
+    )
+    add_path(parser, "--curves", "table of curves to write; default: beside --out", required=False)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compute the curves."""
+    delete_and_insert(
+        arguments.stores,
+        arguments.data,
+        arguments.classifier,
+        arguments.gaussian,
+        k=arguments.k,
+        random_orders=arguments.random_orders,
+        seed=arguments.seed,
+        device=arguments.device,
+        threads=arguments.threads,
+        out=arguments.out,
+        summary=arguments.summary or beside(arguments.out, "summary"),
+        curves=arguments.curves or beside(arguments.out, "curves"),
+    )
 
 
 def delete_and_insert(
@@ -49,6 +109,8 @@ def delete_and_insert(
     device: str,
     threads: int,
     out: Path,
+    summary: Path,
+    curves: Path,
 ) -> None:
     """Follow a class's probability while windows are filled in order of their relevance.
 
@@ -56,9 +118,6 @@ def delete_and_insert(
     the intact image, so that all orders lead from the same image to the same filled image. The
     class is that of an explanation's first target that has one; other targets are not used. Random
     orders are averaged.
-
-    Writes one row per map and item; beside it `<name>-summary.tsv`, maps against the random
-    order, and `<name>-curves.tsv`, the mean curves.
 
     Parameters
     ----------
@@ -71,13 +130,14 @@ def delete_and_insert(
         Side of the windows.
     random_orders, seed : int
     device, threads
-    out : Path
-        Table to write (.tsv).
+    out, summary, curves : Path
+        Tables to write (.tsv): the areas under the curves, one row per map and item; the maps
+        compared with the random order; the mean curves.
 
     Raises
     ------
     InputError
-        If no explanation has a class, or two maps would have the same name.
+        If no explanation is of a class, or two maps would have the same name.
     """
     _require_names(stores)
     use_cores(threads)
@@ -86,25 +146,43 @@ def delete_and_insert(
     maps = [found for path in stores if (found := _Map.of(path)) is not None]
     if not maps:
         raise InputError("none of the explanations is of a class, so there is no curve to follow")
-    windows = Windows(network.space, k, k)
-    fill = _fill(items, gaussian, windows)
-    curves = _Curves()
-    orders_done: set[tuple[str, int]] = set()
+    fill = _fill(items, gaussian, Windows(network.space, k, k))
+
+    def follow(item: str, number: int) -> Follow:
+        image = torch.from_numpy(items.read([items.number(item)])[0])
+        classify, filled = _classify(network, number, where), fill(image)
+        return partial(
+            deletion_and_insertion, classify, image, filled, k=k, steps=_STEPS, batch_size=_BATCH
+        )
+
+    followed = list(_all_curves(maps, follow, k, random_orders, seed))
+    table = area_table(followed)
+    write_tsv(table, out, digits=_DIGITS)
+    write_tsv(compare_curves(table, RANDOM), summary, digits=_DIGITS)
+    write_tsv(mean_curves(followed), curves, digits=_DIGITS)
+
+
+def _all_curves(
+    maps: Sequence["_Map"],
+    follow: Callable[[str, int], Follow],
+    k: int,
+    random_orders: int,
+    seed: int,
+) -> Iterator[Curves]:
+    """Curves of every map and item, and once for each item and class those of random orders."""
+    random_done: set[tuple[str, int]] = set()
     with progress(total=sum(len(one.items) for one in maps), desc="deletion", unit="map") as bar:
         for one in maps:
-            for row, (name, number) in enumerate(zip(one.items, one.classes, strict=True)):
-                image = torch.from_numpy(items.read([items.number(name)])[0])
-                follow = _Follow(_classify(network, number, where), image, fill(image), k)
-                curves.add(one.name, name, number, follow(order_of_windows(one.relevance(row), k)))
-                if (name, number) not in orders_done:
-                    orders_done.add((name, number))
-                    random = _random_curves(follow, windows, random_orders, seed_of(seed, name))
-                    curves.add(RANDOM, name, number, random)
+            for row, (item, number) in enumerate(zip(one.items, one.classes, strict=True)):
+                curves_of = follow(item, number)
+                order = order_of_windows(one.relevance(row), k)
+                yield Curves(one.name, item, number, curves_of(order))
+                if (item, number) not in random_done:
+                    random_done.add((item, number))
+                    generator = np.random.default_rng(seed_of(seed, item))
+                    mean = mean_of_random_orders(curves_of, len(order), random_orders, generator)
+                    yield Curves(RANDOM, item, number, mean)
                 bar.update(1)
-    table = curves.areas()
-    _write(table, out)
-    _write(compare_curves(table, RANDOM), out.with_name(f"{out.stem}-summary.tsv"))
-    _write(curves.means(), out.with_name(f"{out.stem}-curves.tsv"))
 
 
 def _require_names(stores: Sequence[Path]) -> None:
@@ -114,67 +192,6 @@ def _require_names(stores: Sequence[Path]) -> None:
         raise InputError(
             f"two maps would be called '{twice}' in the tables: give stores of other names"
         )
-
-
-@dataclass(frozen=True)
-class _Follow:
-    """Takes an order of windows to the curves (2, points) of deletion and insertion."""
-
-    classify: Callable[[Tensor], Tensor]
-    image: Tensor
-    filled: Tensor
-    k: int
-
-    def __call__(self, order: IntArray) -> FloatArray:
-        ends = ((self.image, self.filled), (self.filled, self.image))
-        return np.stack(
-            [
-                curve(self.classify, *pair, order, self.k, steps=_STEPS, batch_size=_BATCH)
-                for pair in ends
-            ]
-        )
-
-
-def _random_curves(follow: _Follow, windows: Windows, count: int, seed: int) -> FloatArray:
-    generator = np.random.default_rng(seed)
-    orders = [random_order(int(np.prod(windows.shape)), generator) for _ in range(count)]
-    return np.mean([follow(order) for order in orders], axis=0)
-
-
-class _Curves:
-    """The curves of all maps and items, and the tables that are made of them."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, list[tuple[str, int, FloatArray]]] = {}
-
-    def add(self, name: str, item: str, number: int, curves: FloatArray) -> None:
-        """Add the curves (2, points) of a map for an item and a class."""
-        self._found.setdefault(name, []).append((item, number, curves))
-
-    def areas(self) -> pd.DataFrame:
-        """Areas under the curves, one row per map and item."""
-        return pd.DataFrame(
-            [
-                {
-                    "map": name,
-                    "item": item,
-                    "class": number,
-                    **dict(zip(MEASURES, map(area_under, curves), strict=True)),
-                }
-                for name, found in self._found.items()
-                for item, number, curves in found
-            ]
-        )
-
-    def means(self) -> pd.DataFrame:
-        """Mean curves over items, one row per map and point."""
-        parts = []
-        for name, found in self._found.items():
-            mean = np.mean([curves for _, _, curves in found], axis=0)
-            share = np.linspace(0, 1, mean.shape[1])
-            columns = dict(zip(MEASURES, mean, strict=True))
-            parts.append(pd.DataFrame({"map": name, "share": share, **columns}))
-        return pd.concat(parts, ignore_index=True)
 
 
 class _Map:
@@ -193,16 +210,14 @@ class _Map:
 
     @classmethod
     def of(cls, path: Path) -> "_Map | None":
-        numbers = np.asarray(array(open_store(path), "class_number")[:])
-        of_class = np.flatnonzero((numbers >= 0).all(axis=0))
-        return cls(path, int(of_class[0])) if len(of_class) else None
+        target = first_class_target(np.asarray(array(open_store(path), "class_number")[:]))
+        return None if target is None else cls(path, target)
 
 
 def _fill(items: Items, gaussian: Path | None, windows: Windows) -> Callable[[Tensor], Tensor]:
     if gaussian is None:
-        training = np.flatnonzero(items.training)
-        mean = float(np.mean([items.read([int(n)]).mean() for n in training]))
-        return lambda image: Grey(mean).fill(image, windows)
+        mean = Grey(items.training_mean())
+        return lambda image: mean.fill(image, windows)
     conditional = Conditional(load_gaussian(gaussian), range_of(gaussian))
     return lambda image: conditional.fill(image, windows)
 
@@ -214,9 +229,3 @@ def _classify(network: Network, number: int, device: torch.device) -> Callable[[
         return torch.softmax(logits, 1)[:, number].cpu()
 
     return classify
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, float_format="%.6g")

@@ -1,5 +1,6 @@
-"""Stage explain: fill the missing blocks of an expectation store for a range of its items."""
+"""Stage explain: compute the missing expectations of some items of a store."""
 
+import argparse
 import json
 import socket
 import sys
@@ -11,37 +12,63 @@ from typing import Any
 
 import numpy as np
 
-from preddiff.classifiers.linear import LinearClassifier
-from preddiff.classifiers.network import Network, NetworkNodes
-from preddiff.classifiers.readout import Readout
-from preddiff.classifiers.stored import Classifier, load_classifier
+from preddiff.classifiers.stored import load_classifier
 from preddiff.datasets.items import Items
-from preddiff.devices import device_of, use_cores
-from preddiff.engines import linear
+from preddiff.devices import use_cores
 from preddiff.engines.base import Engine
-from preddiff.engines.dense import Dense
-from preddiff.engines.incremental.engine import Incremental
 from preddiff.errors import InputError
+from preddiff.methods.prediction_difference import (
+    ExpectationSettings,
+    Question,
+    code_of_expectations,
+    linear_engine,
+    network_engine,
+)
+from preddiff.methods.selection import item_digests, sources_of
 from preddiff.progress import progress
-from preddiff.samplers.base import Sampler
-from preddiff.samplers.conditional import Conditional
-from preddiff.samplers.gaussian import LocatedPatchGaussian
-from preddiff.samplers.grey import Grey
-from preddiff.samplers.marginal import Marginal
-from preddiff.stages.gaussian import load_gaussian, range_of
-from preddiff.stages.open import donors_digest, engine_digest, gaussian_digest, item_digests
+from preddiff.settings.base import validate
+from preddiff.settings.options import add_path, add_threads, whole_number
 from preddiff.storage.expectations import ExpectationStore
 from preddiff.storage.files import remove_leftovers, write_atomically
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.locks import Claim, claim
 from preddiff.storage.markers import Marker, Started, started_file
-from preddiff.storage.provenance import digest_json
+from preddiff.storage.provenance import digest_code, digest_json
 from preddiff.storage.stores import PROVENANCE, array
 from preddiff.targets import Target
 from preddiff.windows import Block
 
 # Items that are read at a time, which bounds memory.
 _ITEMS_IN_MEMORY = 256
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand."""
+    parser.add_argument("store", type=Path, help="expectation store that `preddiff open` made")
+    parser.add_argument(
+        "--first", type=whole_number(0), default=0, help="first item, from 0 (default: 0)"
+    )
+    parser.add_argument("--last", type=whole_number(0), help="item to stop before (default: all)")
+    add_path(parser, "--marker", "file to write when the items are complete", required=False)
+    add_threads(parser)
+    parser.add_argument(
+        "--batch-size",
+        type=whole_number(0),
+        default=0,
+        help="inputs per forward pass of a network; 0 for as many as suit the device (default: 0)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Explain the items."""
+    explain(
+        arguments.store,
+        arguments.first,
+        arguments.last,
+        arguments.marker,
+        threads=arguments.threads,
+        batch_size=arguments.batch_size or None,
+    )
 
 
 def explain(
@@ -169,77 +196,45 @@ def _slab(store: ExpectationStore) -> tuple[slice, ...]:
 def _engine(
     path: Path, inputs: Inputs, items: Items, store: ExpectationStore, batch_size: int | None
 ) -> Engine:
-    provenance = store.about[PROVENANCE]
+    """Engine of a store's explanation, if what it is made from is as when it was opened."""
+    settings = _settings(path, store)
+    made_of, windows = store.about[PROVENANCE], settings.windows
+    seed = made_of.get("seed", 0)
     classifier = load_classifier(inputs.classifier)
-    _require(path, "code", provenance, engine_digest(classifier))
-    _require(path, "classifier", provenance, classifier.digest)
-    classes = np.asarray(array(store.group, "class_number")[:])
-    found = digest_json(item_digests(items, store.items, classes))
-    _require(path, "items", provenance, found)
-    if "training items" in provenance:
-        donors = items if inputs.donors is None else Items(inputs.donors)
-        _require(path, "training items", provenance, donors_digest(donors))
-    if inputs.gaussian is not None:
-        _require(path, "gaussian", provenance, gaussian_digest(inputs.gaussian))
-    sampler = _sampler(provenance, inputs, items, classifier)
-    if isinstance(classifier, LinearClassifier):
-        return _linear_engine(classifier, sampler, store)
-    return _network_engine(classifier, sampler, store, batch_size)
-
-
-def _linear_engine(
-    classifier: LinearClassifier, sampler: Sampler, store: ExpectationStore
-) -> Engine:
-    provenance = store.about[PROVENANCE]
-    targets = [Target.parse(text) for text in store.targets]
-    if provenance["estimator"] == "exact":
-        return linear.Exact(classifier, sampler, store.windows, targets)
-    samples, seed = provenance["samples"], provenance["seed"]
-    return linear.Samples(classifier, sampler, store.windows, targets, samples, seed)
-
-
-def _network_engine(
-    network: Network, sampler: Sampler, store: ExpectationStore, batch_size: int | None
-) -> Engine:
-    provenance = store.about[PROVENANCE]
     numbers = np.asarray(array(store.group, "class_number")[:])
-    classes = dict(zip(store.items, numbers.tolist(), strict=True))
-    device = device_of(provenance["device"])
-    readout = Readout(tuple(Target.parse(text) for text in store.targets))
-    kind = Dense if provenance["engine"] == "dense" else Incremental
-    return kind(
-        NetworkNodes(network, readout, classes, device, provenance["precision"]),
-        sampler,
+    sources = sources_of(inputs, items, classifier, windows.l, seed)
+    now = {
+        "code": digest_code(*code_of_expectations(classifier, settings.sampler)),
+        "classifier": classifier.digest,
+        "items": digest_json(item_digests(items, store.items, numbers)),
+        **settings.sampler.provenance(sources),
+    }
+    _require_unchanged(path, made_of, now)
+    question = Question(
+        settings.sampler.build(sources),
         store.windows,
-        provenance["samples"],
-        provenance["seed"],
-        batch_size,
-        standardisation=network.standardisation,
-        device=device,
+        tuple(Target.parse(text) for text in store.targets),
+        dict(zip(store.items, numbers.tolist(), strict=True)),
+        seed,
     )
+    if classifier.has_exact_form:
+        return linear_engine(windows, made_of["estimator"], classifier, question)
+    return network_engine(windows, classifier, question, batch_size)
 
 
-def _require(path: Path, what: str, provenance: dict[str, Any], digest: str) -> None:
-    if provenance[what] != digest:
+def _settings(path: Path, store: ExpectationStore) -> ExpectationSettings:
+    if "settings" not in store.about:
         raise InputError(
-            f"{path}: since the store was opened, its {what} changed; open the store anew with "
+            f"{path}: the store was opened by an older version of preddiff; open it again with "
             "preddiff open"
         )
+    return validate(ExpectationSettings, store.about["settings"], str(path))
 
 
-def _sampler(
-    provenance: dict[str, Any], inputs: Inputs, items: Items, classifier: Classifier
-) -> Sampler:
-    if inputs.gaussian is not None:
-        fitted = load_gaussian(inputs.gaussian)
-        if isinstance(fitted, LocatedPatchGaussian):
-            fitted = fitted.at(classifier.corner)
-        return Conditional(fitted, range_of(inputs.gaussian) if provenance["clip"] else None)
-    if provenance["sampler"] == "grey" and provenance["value"] is not None:
-        return Grey(provenance["value"])
-    lenders = items if inputs.donors is None else Items(inputs.donors)
-    training = np.flatnonzero(lenders.training)
-    donors = lenders.read_stored(training, classifier.slab)
-    if provenance["sampler"] == "grey":
-        return Grey(float(donors.mean(dtype=np.float64)) * lenders.scale)
-    return Marginal(donors, [lenders.names[n] for n in training], lenders.scale)
+def _require_unchanged(path: Path, made_of: dict[str, Any], now: dict[str, Any]) -> None:
+    for what, value in now.items():
+        if made_of.get(what) != value:
+            raise InputError(
+                f"{path}: since the store was opened, its {what} changed; open it again with "
+                "preddiff open"
+            )

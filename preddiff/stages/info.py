@@ -1,4 +1,4 @@
-"""Stage info: what a store holds, how much of it is done, and how it was made."""
+"""Command info: what a store holds, how much of it is done, and how it was made."""
 
 import json
 from pathlib import Path
@@ -56,3 +56,13 @@ def _pairs(values: dict[str, Any]) -> list[str]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def add_arguments(parser: "argparse.ArgumentParser") -> None:
+    """Add."""
+    parser.add_argument("store", type=Path, help="any store")
+
+
+def run(arguments: "argparse.Namespace") -> None:
+    """Run."""
+    print(describe(arguments.store))

@@ -1,7 +1,8 @@
-"""Stage localise: score how well maps find known lesions, where the cohort has masks of them."""
+"""Stage localise: score how well maps find known lesions."""
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,29 +12,52 @@ from numpy.typing import NDArray
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
-from preddiff.evaluation.localisation import compare_localisation, localisation
-from preddiff.storage.files import write_atomically
-from preddiff.storage.stores import array, open_dataset, open_store
+from preddiff.evaluation.localisation import compare_localisation, score_map
+from preddiff.settings.options import add_path
+from preddiff.storage.stores import array, open_store
+from preddiff.storage.writers import beside, write_tsv
 
 WEIGHTS = "weights"
+# Significant digits of the tables.
+_DIGITS = 6
 
 
-def localise(stores: Sequence[Path], classifier_folder: Path, data: Path, out: Path) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand."""
+    parser.add_argument("stores", type=Path, nargs="+", help="relevance stores of one classifier")
+    add_path(parser, "--classifier", "folder of the classifier, whose weights are scored too")
+    add_path(parser, "--data", "data store with truth masks")
+    add_path(parser, "--out", "table to write (.tsv)")
+    add_path(
+        parser,
+        "--summary",
+        "comparison of maps to write; default: beside --out",
+        required=False,
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Score the maps."""
+    summary = arguments.summary or beside(arguments.out, "summary")
+    localise(arguments.stores, arguments.classifier, arguments.data, arguments.out, summary)
+
+
+def localise(
+    stores: Sequence[Path], classifier_folder: Path, data: Path, out: Path, summary: Path
+) -> None:
     """Score the magnitude of each map against the true masks, inside the classifier's slab.
 
-    The maps are the relevance stores' first targets (a store none of whose items has a lesion is
-    left out) and the classifier's weights (the baseline,
-    the same for all items). Magnitude, because a weight's sign alone does not tell for which class
-    a voxel speaks.
+    The maps are those of the relevance stores' first targets and, as a baseline, the classifier's
+    weights, which are the same for all items. Stores none of whose items has a lesion are skipped.
 
     Parameters
     ----------
     stores : sequence of Path
         Relevance stores; a map is named as its store.
     classifier_folder, data : Path
-    out : Path
-        Table to write, one row per map and item with a lesion in the slab; the summary over items
-        goes to `<name>-summary.tsv` beside it.
+    out, summary : Path
+        Tables to write (.tsv): one row per map and item with a lesion in the slab; the summary
+        over items, with each map compared with the weights.
 
     Raises
     ------
@@ -42,14 +66,19 @@ def localise(stores: Sequence[Path], classifier_folder: Path, data: Path, out: P
     """
     items, classifier = Items(data), LinearClassifier.load(classifier_folder)
     truth = _truth(items, classifier.slab)
-    within = np.ones(classifier.space, dtype=bool)
-    tables = [_score(path, truth, within) for path in stores]
-    weights = np.abs(classifier.weights[0])
-    names = list(truth)
-    tables.append(_table(WEIGHTS, names, np.stack([weights] * len(names)), truth, within))
+    mask = np.ones(classifier.space, dtype=bool)
+    tables = []
+    for path in stores:
+        names, maps = _maps(path, truth)
+        if names:
+            tables.append(score_map(path.stem, names, maps, truth, mask))
+        else:
+            print(f"{path}: skipped, since none of its items has a lesion", file=sys.stderr)
+    weights = np.broadcast_to(classifier.weights[0], (len(truth), *classifier.space))
+    tables.append(score_map(WEIGHTS, list(truth), weights, truth, mask))
     table = pd.concat(tables, ignore_index=True)
-    _write(table, out)
-    _write(compare_localisation(table, WEIGHTS), out.with_name(f"{out.stem}-summary.tsv"))
+    write_tsv(table, out, digits=_DIGITS)
+    write_tsv(compare_localisation(table, WEIGHTS), summary, digits=_DIGITS)
 
 
 def _truth(items: Items, slab: tuple[slice, ...]) -> dict[str, NDArray[np.bool_]]:
@@ -60,32 +89,11 @@ def _truth(items: Items, slab: tuple[slice, ...]) -> dict[str, NDArray[np.bool_]
     return known
 
 
-def _score(
-    path: Path, truth: dict[str, NDArray[np.bool_]], within: NDArray[np.bool_]
-) -> pd.DataFrame:
-    names = [str(name) for name in open_dataset(path)["item"].values]
+def _maps(path: Path, truth: Container[str]) -> tuple[list[str], NDArray[np.float32]]:
+    """Names and maps of a store's items whose truth is known."""
+    group = open_store(path)
+    names = [str(name) for name in np.asarray(array(group, "item")[:])]
+    relevance = array(group, "relevance")
     chosen = [number for number, name in enumerate(names) if name in truth]
-    if not chosen:
-        print(f"{path}: left out, since none of its items has a lesion", file=sys.stderr)
-        return pd.DataFrame()
-    relevance = array(open_store(path), "relevance")
-    maps = np.abs(np.stack([np.asarray(relevance[number, 0]) for number in chosen]))
-    return _table(path.stem, [names[n] for n in chosen], maps, truth, within)
-
-
-def _table(
-    name: str,
-    items: Sequence[str],
-    maps: NDArray[np.floating],
-    truth: dict[str, NDArray[np.bool_]],
-    within: NDArray[np.bool_],
-) -> pd.DataFrame:
-    scores = localisation(maps, np.stack([truth[item] for item in items]), within)
-    scores.insert(0, "item", list(items))
-    scores.insert(0, "map", name)
-    return scores
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    with write_atomically(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
+    maps = [np.asarray(relevance[number, 0]) for number in chosen]
+    return [names[number] for number in chosen], np.array(maps)

@@ -1,5 +1,6 @@
-"""Stage nifti: relevance as NIfTI files, which any viewer overlays on the scans."""
+"""Stage nifti: write relevance as NIfTI files, which any viewer overlays on the scans."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,21 @@ import numpy as np
 from preddiff.datasets.items import Items
 from preddiff.datasets.slab import on_grid, save_volume
 from preddiff.progress import progress
+from preddiff.settings.options import add_path
 from preddiff.storage.files import replace_folder
 from preddiff.storage.stores import array, attributes, open_dataset, open_store
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand."""
+    parser.add_argument("store", type=Path, help="relevance store")
+    add_path(parser, "--data", "data store")
+    add_path(parser, "--out", "folder for the NIfTI files")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the files."""
+    write_niftis(arguments.store, arguments.data, arguments.out)
 
 
 def write_niftis(relevance_store: Path, data: Path, out: Path) -> None:

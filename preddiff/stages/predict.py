@@ -1,24 +1,43 @@
-"""Stage predict: what a network makes of every item, and how often it is right."""
+"""Stage predict: classify all items with a network, and say how often it is right."""
 
-import json
-import re
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from preddiff.classifiers.network import Network
 from preddiff.classifiers.stored import require_fit
 from preddiff.datasets.items import Items
 from preddiff.devices import device_of, use_cores
 from preddiff.errors import InputError
-from preddiff.evaluation.predictions import TOP
+from preddiff.evaluation.predictions import accuracy, prediction_rows, true_classes
 from preddiff.progress import progress
-from preddiff.storage.files import write_atomically
+from preddiff.settings.options import add_device, add_path, add_threads
+from preddiff.storage.writers import write_json, write_tsv
 
 _BATCH = 32
+# Significant digits of the table.
+_DIGITS = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand."""
+    add_path(parser, "--data", "data store")
+    add_path(parser, "--classifier", "folder of the classifier")
+    add_device(parser)
+    add_threads(parser)
+    add_path(parser, "--out", "table to write (.tsv); the accuracy is written beside it (.json)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Classify the items."""
+    predict(
+        arguments.data, arguments.classifier, arguments.device, arguments.threads, arguments.out
+    )
 
 
 def predict(data: Path, classifier_folder: Path, device: str, threads: int, out: Path) -> None:
@@ -36,9 +55,13 @@ def predict(data: Path, classifier_folder: Path, device: str, threads: int, out:
     use_cores(threads)
     items, network = Items(data), Network.load(classifier_folder)
     require_fit(items, network)
-    truth = _true_classes(items, network)
+    try:
+        truth = true_classes(
+            items.names, items.groups, items.class_numbers, items.classes, network.classes
+        )
+    except InputError as error:
+        raise InputError(f"{data}: {error}") from None
     where = device_of(device)
-    top = min(TOP, len(network.classes))
     rows = []
     with (
         torch.inference_mode(),
@@ -48,80 +71,18 @@ def predict(data: Path, classifier_folder: Path, device: str, threads: int, out:
             x = torch.from_numpy(items.read(numbers)).to(where)
             logits = network.logits(x).double()
             probabilities = torch.softmax(logits, 1).cpu().numpy()
-            if not np.isfinite(probabilities).all():
-                raise InputError(f"the network's output is not finite for one of {numbers}")
-            for number, p in zip(numbers, probabilities, strict=True):
-                rows.append(_row(items.names[number], int(truth[number]), p, network.classes, top))
+            names = [items.names[number] for number in numbers]
+            _require_finite(names, probabilities)
+            rows += prediction_rows(names, truth[numbers], probabilities, network.classes)
             bar.update(len(numbers))
     table = pd.DataFrame(rows)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(out) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, float_format="%.8g")
-    with write_atomically(out.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(_accuracy(table, items), indent=2) + "\n")
+    write_tsv(table, out, digits=_DIGITS)
+    write_json(accuracy(table, items.training), out.with_suffix(".json"))
 
 
-def _true_classes(items: Items, network: Network) -> list[int]:
-    if items.classes:
-        if len(items.classes) != len(network.classes):
+def _require_finite(items: Sequence[str], probabilities: NDArray[np.floating]) -> None:
+    for item, p in zip(items, probabilities, strict=True):
+        if not np.isfinite(p).all():
             raise InputError(
-                f"{items.path} knows {len(items.classes)} classes, the network "
-                f"{len(network.classes)}, so its folders or table do not tell the network's "
-                "numbers: name a table of all classes as the dataset's `classes`"
+                f"item '{item}': the network's output is NaN or infinite; check its weights"
             )
-        numbers = list(range(len(items.classes)))
-        if set(items.classes) == set(network.classes) and len(set(items.classes)) == len(numbers):
-            # The same names, perhaps in another order: folders are numbered by the alphabet.
-            numbers = [network.classes.index(name) for name in items.classes]
-        return [numbers[number] if number >= 0 else -1 for number in items.class_numbers]
-    return [
-        _of_label(label, int(number), network)
-        for label, number in zip(items.groups, items.class_numbers, strict=True)
-    ]
-
-
-def _of_label(label: str, number: int, network: Network) -> int:
-    if not label:
-        return -1
-    if number >= len(network.classes):
-        raise InputError(
-            f"class {number} of an item is beyond the network's {len(network.classes)} classes"
-        )
-    if number >= 0:
-        return number
-    if re.fullmatch(r"n\d{8}", label):
-        raise InputError(
-            f"class '{label}' is a WordNet id: name a table of all classes (class_index, wnid, "
-            "class_name) as the dataset's `classes`"
-        )
-    return network.class_number(label)
-
-
-def _row(
-    item: str, truth: int, p: np.ndarray, classes: Sequence[str], top: int
-) -> dict[str, object]:
-    order = np.argsort(-p, kind="stable")
-    row: dict[str, object] = {
-        "item": item,
-        "class": truth,
-        "name": classes[truth] if truth >= 0 else "",
-        "rank": int(np.flatnonzero(order == truth)[0]) + 1 if truth >= 0 else "",
-        "probability": p[truth] if truth >= 0 else "",
-    }
-    for rank, number in enumerate(order[:top], start=1):
-        row[f"top{rank}"] = int(number)
-        row[f"top{rank}_name"] = classes[number]
-        row[f"top{rank}_probability"] = p[number]
-    return row
-
-
-def _accuracy(table: pd.DataFrame, items: Items) -> dict[str, object]:
-    known = table[table["class"] >= 0]
-    ranks = known["rank"].astype(int)
-    scores: dict[str, object] = {"items": len(table), "items_of_known_class": len(known)}
-    if len(known):
-        scores |= {"top1": float((ranks == 1).mean()), "top5": float((ranks <= 5).mean())}
-    held_out = ~items.training[known.index.to_numpy()]
-    if held_out.any() and not held_out.all():
-        scores["top1_of_items_not_for_training"] = float((ranks[held_out] == 1).mean())
-    return scores

@@ -1,11 +1,13 @@
-"""Stage prepare: a cohort's table and NIfTI files become a data store."""
+"""Stage prepare: validate a cohort and write it as a Zarr store."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
 import zarr
 
 from preddiff.datasets.volumes import (
+    Columns,
     Subject,
     Volume,
     read_table,
@@ -13,10 +15,22 @@ from preddiff.datasets.volumes import (
     require_same_grid,
 )
 from preddiff.progress import progress
-from preddiff.settings.study import Columns
+from preddiff.settings.options import add_path, add_settings, read_settings
 from preddiff.storage.files import replace_folder
 from preddiff.storage.provenance import digest_arrays, digest_file
 from preddiff.storage.stores import Variable, array, axes, create
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand."""
+    parser.add_argument("table", type=Path, help="table of subjects, tab- or comma-separated")
+    add_settings(parser, Columns)
+    add_path(parser, "--out", "data store to write")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the store."""
+    prepare(arguments.table, read_settings(arguments, Columns), arguments.out)
 
 
 def prepare(table: Path, columns: Columns, out: Path) -> None:

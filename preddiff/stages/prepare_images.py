@@ -1,5 +1,6 @@
-"""Stages prepare-images and prepare-digits: image files, or the digits, become a data store."""
+"""Stage prepare-images: read image files and write them as a Zarr store."""
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,27 +11,60 @@ import numpy as np
 import pandas as pd
 import zarr
 from numpy.typing import NDArray
+from pydantic import Field
 
-from preddiff.datasets.digits import LEVELS, read_digits
+from preddiff.datasets.base import Geometry
+from preddiff.datasets.image_store import create_image_store, finish_image_store
 from preddiff.datasets.images import (
     Classes,
     Entry,
+    ImageSet,
     Picture,
     classes_of_folders,
     list_images,
     read_classes,
     read_image,
 )
-from preddiff.datasets.items import SCALE
 from preddiff.errors import InputError
 from preddiff.progress import progress
-from preddiff.settings.study import DigitSettings, Geometry, ImageSet
-from preddiff.storage.files import replace_folder, write_atomically
+from preddiff.settings.base import Settings
+from preddiff.settings.options import add_path, add_seed, add_settings, add_threads, read_settings
+from preddiff.storage.files import replace_folder
 from preddiff.storage.provenance import digest_arrays
-from preddiff.storage.stores import Variable, array, axes, create, describe
+from preddiff.storage.stores import array
+from preddiff.storage.writers import write_tsv
 
 # Files that are read ahead of the one that is written, which bounds memory.
 _AHEAD = 64
+
+
+class ImagesOfOneSize(Settings):
+    """Which images are read, and how they become inputs of one size."""
+
+    images: ImageSet = Field(description="which images are read")
+    geometry: Geometry = Field(Geometry(), description="how they are resized and cut")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand."""
+    add_settings(parser, ImagesOfOneSize)
+    add_path(parser, "--out", "data store to write")
+    add_path(parser, "--report", "table to write of images that were converted or left out")
+    add_seed(parser)
+    add_threads(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the store and the table."""
+    settings = read_settings(arguments, ImagesOfOneSize)
+    prepare_images(
+        settings.images,
+        settings.geometry,
+        arguments.seed,
+        arguments.threads,
+        arguments.out,
+        arguments.report,
+    )
 
 
 def prepare_images(
@@ -68,7 +102,7 @@ def prepare_images(
     entries = _chosen(entries, settings.count, seed)
     notes: list[dict[str, str]] = []
     with replace_folder(out) as folder:
-        _create(folder, (len(entries), 3, geometry.crop, geometry.crop), 1 / 255)
+        create_image_store(folder, (len(entries), 3, geometry.crop, geometry.crop), 1 / 255)
         stored = array(zarr.open_group(folder, mode="r+", use_consolidated=False), "intensity")
         kept: list[Entry] = []
         digests: list[str] = []
@@ -88,7 +122,7 @@ def prepare_images(
             raise InputError(
                 f"{settings.images}: none of its images can be read: {notes[0]['reason']}"
             )
-        _finish(
+        finish_image_store(
             folder,
             names=[entry.name for entry in kept],
             groups=[entry.label for entry in kept],
@@ -104,36 +138,7 @@ def prepare_images(
     left_out = sum(note["done"] == "left out" for note in notes)
     if left_out:
         print(f"{left_out} of {len(entries)} images are left out: see {report}", file=sys.stderr)
-    with write_atomically(report) as temporary:
-        table = pd.DataFrame(notes, columns=["image", "done", "reason"])
-        table.to_csv(temporary, sep="\t", index=False)
-
-
-def prepare_digits(settings: DigitSettings, seed: int, out: Path) -> None:
-    """Write scikit-learn's digits as a Zarr store; test items are those that are not for training.
-
-    Parameters
-    ----------
-    settings : DigitSettings
-    seed : int
-        Seed of the division into training and test items.
-    out : Path
-    """
-    images, labels, training = read_digits(settings.test, seed)
-    with replace_folder(out) as folder:
-        _create(folder, images.shape, 1 / LEVELS)
-        group = zarr.open_group(folder, mode="r+", use_consolidated=False)
-        array(group, "intensity")[:] = images
-        _finish(
-            folder,
-            names=[f"digit-{number:04d}" for number in range(len(images))],
-            groups=[str(label) for label in labels],
-            numbers=labels,
-            training=training,
-            digests=[digest_arrays(image) for image in images],
-            classes=tuple(str(digit) for digit in range(10)),
-            provenance={"digits": settings.model_dump(mode="json"), "seed": seed},
-        )
+    write_tsv(pd.DataFrame(notes, columns=["image", "done", "reason"]), report)
 
 
 def _classes(settings: ImageSet, entries: Sequence[Entry]) -> Classes | None:
@@ -173,58 +178,3 @@ def _read_all(
         left = iter(entries)
         while batch := list(islice(left, _AHEAD)):
             yield from pool.map(read, batch)
-
-
-def _create(folder: Path, shape: tuple[int, ...], scale: float) -> None:
-    """Arrays for as many items as there may be; `_finish` cuts them to those that there are."""
-    items, channels, *space = shape
-    names = axes(len(space))
-    create(
-        folder,
-        {
-            "intensity": Variable(
-                ("item", "channel", *names),
-                shape,
-                (1, channels, *space),
-                {"long_name": "pixel values, from 0 to 1", SCALE: scale},
-                dtype="uint8",
-            )
-        },
-        {
-            "item": ("item", np.array([""] * items)),
-            "group": ("item", np.array([""] * items)),
-            "class_number": ("item", np.zeros(items, dtype=np.int64)),
-            "training": ("item", np.zeros(items, dtype=bool)),
-            "digest": ("item", np.array([""] * items)),
-            **{axis: (axis, np.arange(n)) for axis, n in zip(names, space, strict=True)},
-        },
-        {},
-    )
-
-
-def _finish(
-    folder: Path,
-    *,
-    names: Sequence[str],
-    groups: Sequence[str],
-    numbers: NDArray[np.integer],
-    training: NDArray[np.bool_],
-    digests: Sequence[str],
-    classes: Sequence[str],
-    provenance: dict[str, object],
-) -> None:
-    group = zarr.open_group(folder, mode="r+", use_consolidated=False)
-    columns = {
-        "item": names,
-        "group": groups,
-        "class_number": numbers,
-        "training": training,
-        "digest": digests,
-    }
-    for name, values in columns.items():
-        column = array(group, name)
-        column.resize((len(names),))
-        column[:] = np.asarray(values, dtype=column.dtype)
-    intensity = array(group, "intensity")
-    intensity.resize((len(names), *intensity.shape[1:]))
-    describe(folder, {"classes": list(classes), "provenance": provenance})

@@ -1,4 +1,4 @@
-"""Stage status: how far the explanations of a study are, and what became of lost jobs."""
+"""Command status: how far the explanations of a study are, and what became of lost jobs."""
 
 import time
 from collections import deque
@@ -175,3 +175,14 @@ def _last_words(folder: Path, name: str, job: Started) -> list[str]:
     with log.open(errors="replace") as file:
         last = deque((line.rstrip() for line in file if line.strip()), maxlen=_LINES)
     return [f"{title}; {log} ends with", *(f"    {line}" for line in last)]
+
+
+def add_arguments(parser: "argparse.ArgumentParser") -> None:
+    """Add."""
+    parser.add_argument("studies", type=Path, nargs="+", help="folders of studies")
+
+
+def run(arguments: "argparse.Namespace") -> None:
+    """Run."""
+    for number, folder in enumerate(arguments.studies):
+        print("\n" * bool(number) + report(folder))

@@ -1,6 +1,6 @@
-"""Stage train: cross-validate the logistic regression, fit it on all training items, store it."""
+"""Stage train: cross-validate and fit the L2 logistic regression."""
 
-import json
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,24 @@ import numpy as np
 import pandas as pd
 
 from preddiff.classifiers.linear import LinearClassifier
-from preddiff.classifiers.logistic import cross_validate, fit
+from preddiff.classifiers.logistic import Logistic, cross_validate, fit
 from preddiff.datasets.items import Items
 from preddiff.datasets.slab import on_grid, save_volume, slab_of
-from preddiff.settings.study import Logistic
-from preddiff.storage.files import write_atomically
+from preddiff.settings.options import add_path, add_seed, add_settings, read_settings
+from preddiff.storage.writers import write_json, write_tsv
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand."""
+    add_path(parser, "--data", "data store")
+    add_settings(parser, Logistic)
+    add_path(parser, "--out", "folder for the classifier")
+    add_seed(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train and store the classifier."""
+    train(arguments.data, read_settings(arguments, Logistic), arguments.seed, arguments.out)
 
 
 def train(data: Path, settings: Logistic, seed: int, out: Path) -> None:
@@ -63,7 +76,5 @@ def _write_scores(
     )
     summary = {key: value for key, value in score.items() if key not in ("fold", "probability")}
     summary = {"classes": list(items.classes), "items": len(numbers), **summary}
-    with write_atomically(out / "cv.tsv") as temporary:
-        per_item.to_csv(temporary, sep="\t", index=False)
-    with write_atomically(out / "cv.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n")
+    write_tsv(per_item, out / "cv.tsv")
+    write_json(summary, out / "cv.json")

@@ -1,4 +1,4 @@
-"""Stage verify: read all of a store back, and list what is damaged."""
+"""Command verify: read all of a store back, and list what is damaged."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -111,3 +111,14 @@ def report(paths: Sequence[Path], mend: bool) -> None:
         )
     if count:
         print("What is damaged was forgotten; the study's next run makes it again")
+
+
+def add_arguments(parser: "argparse.ArgumentParser") -> None:
+    """Add."""
+    parser.add_argument("stores", type=Path, nargs="+", help="any stores")
+    parser.add_argument("--mend", action="store_true")
+
+
+def run(arguments: "argparse.Namespace") -> None:
+    """Run."""
+    report(arguments.stores, arguments.mend)

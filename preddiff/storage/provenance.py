@@ -1,8 +1,8 @@
 """Provenance: digests of what results depend on, and comparison of what stores were made by."""
 
-import ast
 import hashlib
 import json
+import platform
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -11,12 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from preddiff.errors import InputError
+from preddiff.storage.code import Package, imported_files
+
 PACKAGE = Path(__file__).parents[1]
+
+# Libraries whose versions may change numbers in their last digits.
+_LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "torchvision", "zarr")
 
 
 def version() -> str:
     """Version of this package."""
     return metadata.version("preddiff")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that numbers come from, without importing them."""
+    found = {library: metadata.version(library) for library in _LIBRARIES}
+    return {"python": platform.python_version(), **found}
 
 
 def digest_file(path: Path) -> str:
@@ -60,58 +72,50 @@ def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 @cache
-def digest_code(module: str) -> str:
-    """Digest of the sources of a module and of all of this package that it imports.
+def digest_code(*roots: str) -> str:
+    """Digest of the code that can change the numbers which some definitions of this package make.
 
-    Comments, white space and docstrings do not count: a rule that has this digest among its
-    parameters runs again when its code has changed, and only then.
+    It covers the definitions that are reached from the roots (`preddiff.storage.code`) in their
+    normal form (`preddiff.storage.normal_form`). Messages, docstrings, descriptions of settings,
+    comments and white space do not count, and neither does what is not reached. A class counts
+    whole. What registries look up is not reached, and has to be among the roots.
+
+    The files are read once, as what runs is imported once.
 
     Parameters
     ----------
-    module : str
-        Dotted name, as `preddiff.stages.train`.
+    *roots : str
+        Definitions, as `preddiff.stages.explain:explain`, or modules, all of whose definitions
+        count, as `preddiff.samplers.conditional`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such definition, or it lies in a module that makes no numbers.
     """
-    sources: dict[str, str] = {}
-    _collect(module, sources)
-    return digest_json(sources)[:16]
+    return digest_json(_package().definitions(roots))[:16]
 
 
-def _collect(module: str, sources: dict[str, str]) -> None:
-    path = _source(module)
-    if module in sources or path is None:
-        return
-    tree = ast.parse(path.read_text())
-    sources[module] = ast.dump(_without_docstrings(tree))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                _collect(alias.name, sources)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            # The package's own __init__ only lists names, lazily.
-            if node.module != PACKAGE.name:
-                _collect(node.module, sources)
-            for alias in node.names:
-                _collect(f"{node.module}.{alias.name}", sources)
+@cache
+def _package() -> Package:
+    return Package(PACKAGE)
 
 
-def _source(module: str) -> Path | None:
-    package, *parts = module.split(".")
-    if package != PACKAGE.name:
-        return None
-    base = PACKAGE.joinpath(*parts)
-    candidates = (base / "__init__.py", base.with_suffix(".py"))
-    return next((path for path in candidates if path.is_file()), None)
+def digest_module_files(path: Path) -> str:
+    """Digest of a user's Python file and of the modules that it imports from its own folder.
 
+    Modules are found statically, and so are those that they import in turn; installed packages are
+    not looked at. The bytes of the files count, and their paths relative to the folder.
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-            and isinstance(body[0].value.value, str)
-        ):
-            del body[0]
-    return tree
+    Raises
+    ------
+    InputError
+        If the file is missing, or one of them is not Python.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such Python file")
+    try:
+        files = imported_files(path)
+    except (SyntaxError, ValueError) as error:
+        raise InputError(f"{path}, or a module that it imports, is not Python: {error}") from None
+    return digest_json({name: digest_file(file) for name, file in files.items()})

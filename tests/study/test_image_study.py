@@ -109,7 +109,7 @@ def test_figures_exist_and_are_pictures(study) -> None:
 @pytest.mark.parametrize(
     ("change", "rules"),
     [
-        ({"figures": {"figure-3": {"threshold": 0.3}}}, {"image_figure"}),
+        ({"figures": {"figure-3": {"threshold": 0.3}}}, {"figure"}),
         ({"explanations": {"conditional": {"batch_size": 7}}}, set()),
         (
             {"explanations": {"grey": {"k": 6}}},
@@ -117,7 +117,7 @@ def test_figures_exist_and_are_pictures(study) -> None:
         ),
         (
             {"explanations": {"sensitivity": {"items": 3}}},
-            {"sensitivity", "deletion", "image_figure"},
+            {"map", "deletion", "figure"},
         ),
     ],
 )
@@ -214,7 +214,7 @@ def test_images_that_changed_are_refused(study, tmp_path: Path) -> None:
         ("explanations.grey.nifti", True, "NIfTI files are for volumes"),
         ("explanations.conditional.targets", ["odds:red"], "write it as"),
         ("samplers.conditional.grid", [2, 2, 2], "is for volumes"),
-        ("figures.figure-1.explanations", ["conditional"], "one of method sensitivity"),
+        ("figures.figure-1.explanations", ["conditional"], "such as method sensitivity"),
         (
             "figures.figure-5",
             {"kind": "weights", "explanations": ["conditional"]},

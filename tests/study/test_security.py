@@ -96,7 +96,8 @@ def test_hostile_names_of_images_stay_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("place", ["study", "dataset", "explanation", "figure"])
 def test_hostile_names_in_the_configuration_are_refused(tmp_path: Path, name, place) -> None:
-    from preddiff.settings.study import Study, validate
+    from preddiff.settings.base import validate
+    from preddiff.settings.study import Study
 
     settings = json.loads(json.dumps(small_study(tmp_path / "participants.tsv", "small")))
     if place == "study":

@@ -317,7 +317,7 @@ def test_a_bad_volume_stops_the_study_with_its_name(tmp_path: Path) -> None:
         ("explanations.exact.sampler", "conditionl", "did you mean 'conditional'?"),
         ("explanations.exact.k", 0, "explanations.exact.k"),
         ("classifiers.logistic.slices", [9, 4], "classifiers.logistic.slices"),
-        ("datasets.cohort.phantom", {}, "exactly one of table, phantom and oasis"),
+        ("datasets.cohort.phantom", {}, "give exactly one of"),
         ("study", "../elsewhere", "study"),
     ],
 )

@@ -29,7 +29,7 @@ def test_output_that_cannot_be_written_is_named() -> None:
 
 def test_colour_maps_must_exist() -> None:
     done = subprocess.run(
-        ["preddiff", "image-figure", "a.zarr", "--kind", "maps", "--colormap", "RdBo_r",
+        ["preddiff", "figure", "a.zarr", "--kind", "maps", "--colormap", "RdBo_r",
          "--out", "figure.png"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

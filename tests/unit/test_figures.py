@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from preddiff.figures.overlay import Scale, View, save
-from preddiff.figures.volumes import other_slices, patch_sizes, relevance_against_weights, subjects
+from preddiff.figures.patch_sizes import patch_sizes
+from preddiff.figures.slices import other_slices
+from preddiff.figures.subjects import subjects
+from preddiff.figures.weights import relevance_against_weights
 
 AFFINE = np.diag([-2.0, 2, 2, 1])
 SHAPE = (12, 16, 14)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from preddiff import user_code
 from preddiff.classifiers import checkpoint, digits, module, torchvision
 from preddiff.classifiers.layers import WithMeans, count_maps, list_layers
 from preddiff.classifiers.network import Network, NetworkNodes, check, prepared
@@ -332,10 +333,9 @@ def broken():
 def test_networks_of_ones_own_are_stored_and_loaded(tmp_path: Path) -> None:
     file = tmp_path / "net.py"
     file.write_text(MODULE)
-    made = module.build(file, "network")
-    from preddiff.storage.provenance import digest_file
-
-    architecture = {"module": str(file), "factory": "network", "digest": digest_file(file)}
+    made = module.build(f"{file}:network")
+    digest = user_code.digest_of(f"{file}:network")
+    architecture = {"module": str(file), "factory": "network", "digest": digest}
     network = Network(prepared(made), architecture, ("a", "b", "c"), 9, (8, 8), GREY)
     network.save(tmp_path / "classifier")
     loaded = Network.load(tmp_path / "classifier")
@@ -350,7 +350,7 @@ def test_networks_of_ones_own_are_stored_and_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        ("absent", "has no function 'absent'"),
+        ("absent", "has no function or class 'absent'"),
         ("nothing", "returned a int, not a torch.nn.Module"),
         ("broken", "RuntimeError: out of order"),
     ],
@@ -359,7 +359,7 @@ def test_bad_factories_are_refused(tmp_path: Path, factory: str, message: str) -
     file = tmp_path / "net.py"
     file.write_text(MODULE)
     with pytest.raises(InputError, match=message):
-        module.build(file, factory)
+        module.build(f"{file}:{factory}")
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 5), (1, 4, 4)])
@@ -405,4 +405,4 @@ def network():
 
 def test_files_of_networks_may_hold_data_classes(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(DATA_CLASS)
-    assert module.build(tmp_path / "net.py", "network").out_features == 3
+    assert module.build(f"{tmp_path / 'net.py'}:network").out_features == 3

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from preddiff.settings.study import Study, validate
+from preddiff.settings.base import validate
+from preddiff.settings.study import Study
 from preddiff.targets import check_target
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

@@ -1,16 +1,12 @@
 """Targets: their forms, and what is read for them from a network's outputs."""
 
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy.special import softmax
 
 from preddiff.classifiers.readout import Readout
 from preddiff.errors import InputError
-from preddiff.evaluation.predictions import classes_of, read_predictions
 from preddiff.targets import Target, check_target, expand
 
 
@@ -44,19 +40,6 @@ def test_layers_stand_for_their_maps() -> None:
         expand(["layer:conv1:3"], lambda _: 3)
     with pytest.raises(InputError, match="maps 0 to 2"):
         expand(["map:conv1:3"], lambda _: 3)
-
-
-@pytest.mark.parametrize("text", ["", "file\tclass\na.png\t1\n"])
-def test_other_tables_are_no_predictions(tmp_path: Path, text: str) -> None:
-    (tmp_path / "table.tsv").write_text(text)
-    with pytest.raises(InputError, match=r"table\.tsv: not a table that preddiff predict wrote"):
-        read_predictions(tmp_path / "table.tsv")
-
-
-def test_predictions_of_other_items_are_refused() -> None:
-    table = pd.DataFrame({"class": [1]}, index=["a.png"])
-    with pytest.raises(InputError, match=r"no item 'b\.png'"):
-        classes_of(Target.parse("probability:true"), ["b.png"], int, table)
 
 
 def test_ranks() -> None:

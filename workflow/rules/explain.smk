@@ -1,55 +1,32 @@
-# Expectations: the expensive stage, in shards that fill one store and can be resumed.
-
-
-# Every explanation that expectations are computed for.
-EXPLAINED = of_type(study.explanations, Explanation)
+# Expectations: the expensive stage, in shards that fill one store and can be resumed. Maps that
+# need none.
 
 
 rule open_expectations:
     """Make the expectation store of an explanation, or keep it if nothing changed."""
     input:
-        data=lambda w: data_of(w.explanation),
-        donors=lambda w: learnt_data_of(w.explanation),
-        classifier=lambda w: (
-            f"{RESULTS}/classifiers/{study.explanations[w.explanation].classifier}/classifier.json"
-        ),
-        gaussian=lambda w: (
-            store("gaussians", gaussian_of(w.explanation))
-            if gaussian_of(w.explanation)
-            else []
-        ),
-        predictions=lambda w: predictions_of(w.explanation),
+        data=of(plan.data_of, "explanation"),
+        donors=of(plan.sampled_data_of, "explanation"),
+        classifier=of(plan.classifier_file_of, "explanation"),
+        gaussian=of(plan.gaussian_store, "explanation"),
+        predictions=of(plan.predictions_of, "explanation"),
+        files=of(plan.sampler_files, "explanation"),
     output:
         f"{RESULTS}/expectations/{{explanation}}.opened",
     log:
         f"{RESULTS}/logs/open-{{explanation}}.log",
     wildcard_constraints:
-        explanation=pattern(EXPLAINED),
+        explanation=pattern(plan.redrawing),
     conda:
         "../../envs/preddiff.yaml"
     params:
-        sampler=lambda w: write_options(
-            study.samplers[study.explanations[w.explanation].sampler].part(
-                SamplerSettings
-            )
-        ),
-        windows=lambda w: write_options(
-            study.explanations[w.explanation].part(WindowSettings)
-        ),
-        data=subpath(input.data, parent=True),
-        donors=subpath(input.donors, parent=True),
-        classifier=subpath(input.classifier, parent=True),
-        gaussian=lambda w, input: folder_option("gaussian", input.gaussian),
-        predictions=lambda w, input: (
-            f"--predictions {input.predictions}" if input.predictions else ""
-        ),
+        settings=of(plan.expectation_settings, "explanation"),
+        inputs=of(plan.open_arguments, "explanation"),
         store=f"{RESULTS}/expectations/{{explanation}}.zarr",
         seed=study.seed,
-        code=lambda w: digest_code(engine_of(w.explanation)),
+        code=of(plan.code_of_expectations, "explanation"),
     shell:
-        "preddiff open --data {params.data:q} --donors {params.donors:q} "
-        "--classifier {params.classifier:q} {params.gaussian} {params.predictions} "
-        "{params.sampler} {params.windows} --seed {params.seed} "
+        "preddiff open {params.inputs:q} --settings {params.settings:q} --seed {params.seed} "
         "--out {params.store:q} --marker {output:q} 2>&1 | tee {log:q}"
 
 
@@ -64,61 +41,57 @@ rule explain:
     benchmark:
         f"{RESULTS}/benchmarks/explain-{{explanation}}-{{first}}-{{last}}.tsv"
     wildcard_constraints:
-        explanation=pattern(EXPLAINED),
+        explanation=pattern(plan.redrawing),
         first=r"\d+",
         last=r"\d+",
     conda:
         "../../envs/preddiff.yaml"
-    threads: lambda w: threads_of(w.explanation)
+    threads: of(plan.threads_of, "explanation")
     resources:
-        mem_mb=more(4000),
-        runtime=more(120),
-        gpu=lambda w: gpus_of(w.explanation),
+        mem_mb=growing(4000),
+        runtime=growing(120),
+        gpu=of(plan.gpus_of, "explanation"),
         # As resources, since they do not change results: another number runs nothing again.
-        batch_size=lambda w: study.explanations[w.explanation].batch_size or 0,
+        batch_size=of(plan.batch_size_of, "explanation"),
     params:
         store=f"{RESULTS}/expectations/{{explanation}}.zarr",
         first=lambda w: int(w.first),
         last=lambda w: int(w.last),
     shell:
         "preddiff explain {params.store:q} --first {params.first} --last {params.last} "
-        "--threads {threads} --batch-size {resources.batch_size} --marker {output:q} 2>&1 | tee {log:q}"
+        "--threads {threads} --batch-size {resources.batch_size} --marker {output:q} "
+        "2>&1 | tee {log:q}"
 
 
-rule sensitivity:
-    """Compute sensitivity maps, a baseline in the layout of relevance."""
+rule map:
+    """Compute the maps of a method that does not redraw windows."""
     input:
-        data=lambda w: data_of(w.explanation),
-        classifier=lambda w: (
-            f"{RESULTS}/classifiers/{study.explanations[w.explanation].classifier}/classifier.json"
-        ),
-        predictions=lambda w: predictions_of(w.explanation),
+        data=of(plan.data_of, "explanation"),
+        classifier=of(plan.classifier_file_of, "explanation"),
+        predictions=of(plan.predictions_of, "explanation"),
+        files=of(plan.method_files, "explanation"),
     output:
         f"{RESULTS}/relevance/{{explanation}}.zarr/zarr.json",
     log:
-        f"{RESULTS}/logs/sensitivity-{{explanation}}.log",
+        f"{RESULTS}/logs/map-{{explanation}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/sensitivity-{{explanation}}.tsv"
+        f"{RESULTS}/benchmarks/map-{{explanation}}.tsv"
     wildcard_constraints:
-        explanation=pattern(of_type(study.explanations, Sensitivity)),
+        explanation=pattern(plan.mapped),
     conda:
         "../../envs/preddiff.yaml"
-    threads: NETWORK_THREADS
+    threads: of(plan.threads_of, "explanation")
     resources:
-        gpu=1,
-        mem_mb=more(4000),
-        runtime=more(60),
+        gpu=of(plan.gpus_of, "explanation"),
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
-        settings=lambda w: write_options(
-            study.explanations[w.explanation].part(TargetSettings)
-        ),
-        data=subpath(input.data, parent=True),
-        classifier=subpath(input.classifier, parent=True),
+        settings=of(plan.map_settings, "explanation"),
+        inputs=of(plan.map_arguments, "explanation"),
         store=subpath(output[0], parent=True),
-        code=digest_code("preddiff.stages.sensitivity"),
+        code=of(plan.code_of_map, "explanation"),
     shell:
-        "preddiff sensitivity --data {params.data:q} --classifier {params.classifier:q} "
-        "--predictions {input.predictions:q} {params.settings} --threads {threads} "
+        "preddiff map {params.inputs:q} --settings {params.settings:q} --threads {threads} "
         "--out {params.store:q} 2>&1 | tee {log:q}"
 
 

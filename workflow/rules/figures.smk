@@ -2,15 +2,10 @@
 
 
 rule figure:
-    """Draw a figure of volumes."""
+    """Draw a figure."""
     input:
-        relevance=lambda w: [
-            store("relevance", name) for name in study.figures[w.figure].explanations
-        ],
-        classifier=lambda w: (
-            f"{RESULTS}/classifiers/{classifier_of(w.figure)}/classifier.json"
-        ),
-        data=lambda w: training_data_of(classifier_of(w.figure)),
+        relevance=of(plan.relevance_of_figure, "figure"),
+        files=of(plan.inputs_of_figure, "figure"),
     output:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png",
@@ -22,56 +17,18 @@ rule figure:
     log:
         f"{RESULTS}/logs/figure-{{figure}}.log",
     wildcard_constraints:
-        figure=pattern(of_type(study.figures, Figure)),
+        figure=pattern(study.figures),
     conda:
         "../../envs/preddiff.yaml"
     params:
-        settings=lambda w: write_options(study.figures[w.figure].part(FigureSettings)),
+        settings=of(plan.figure_settings, "figure"),
         stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
-        classifier=subpath(input.classifier, parent=True),
-        data=subpath(input.data, parent=True),
-        code=digest_code("preddiff.stages.figures"),
+        code=of(plan.code_of_figure, "figure"),
     shell:
-        "preddiff figure {params.stores:q} --classifier {params.classifier:q} "
-        "--data {params.data:q} {params.settings} --out {output.png:q} 2>&1 | tee {log:q}"
-
-
-rule image_figure:
-    """Draw a figure of images."""
-    input:
-        relevance=lambda w: [
-            store("relevance", name) for name in study.figures[w.figure].explanations
-        ],
-        data=lambda w: [data_of(name) for name in study.figures[w.figure].explanations],
-        predictions=lambda w: [
-            predictions_of(name) for name in study.figures[w.figure].explanations
-        ],
-    output:
-        png=report(
-            f"{RESULTS}/figures/{{figure}}.png",
-            caption="../report/figure.rst",
-            category="Figures",
-            labels={"figure": "{figure}"},
-        ),
-        pdf=f"{RESULTS}/figures/{{figure}}.pdf",
-    log:
-        f"{RESULTS}/logs/figure-{{figure}}.log",
-    wildcard_constraints:
-        figure=pattern(of_type(study.figures, ImageFigure)),
-    conda:
-        "../../envs/preddiff.yaml"
-    params:
-        settings=lambda w: write_options(
-            study.figures[w.figure].part(ImageFigureSettings)
-        ),
-        stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
-        code=digest_code("preddiff.stages.image_figures"),
-    shell:
-        "preddiff image-figure {params.stores:q} {params.settings} --out {output.png:q} "
+        "preddiff figure {params.stores:q} --settings {params.settings:q} --out {output.png:q} "
         "2>&1 | tee {log:q}"
 
 
 # Light: not worth a job of its own on a cluster.
 localrules:
     figure,
-    image_figure,

@@ -1,76 +1,55 @@
-# What is learnt from the training items: the classifier and the patch Gaussians.
+# What is learnt from the training items: the classifiers and the patch Gaussians.
 
 
-rule train:
-    """Cross-validate the L2 logistic regression and fit it on all training items."""
-    input:
-        lambda w: training_data_of(w.classifier),
-    output:
-        classifier=f"{RESULTS}/classifiers/{{classifier}}/classifier.json",
-        weights=multiext(
-            f"{RESULTS}/classifiers/{{classifier}}/weights", ".npy", ".nii.gz"
-        ),
-        scores=f"{RESULTS}/classifiers/{{classifier}}/cv.json",
-        table=report(
-            f"{RESULTS}/classifiers/{{classifier}}/cv.tsv",
-            caption="../report/accuracy.rst",
-            category="Tables",
-            labels={"table": "cross-validation", "of": "{classifier}"},
-        ),
-    log:
-        f"{RESULTS}/logs/train-{{classifier}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/train-{{classifier}}.tsv"
-    wildcard_constraints:
-        classifier=pattern(of_kind("logistic")),
-    conda:
-        "../../envs/preddiff.yaml"
-    resources:
-        mem_mb=more(4000),
-        runtime=more(60),
-    params:
-        settings=lambda w: write_options(study.classifiers[w.classifier].part(Logistic)),
-        data=subpath(input[0], parent=True),
-        folder=subpath(output.classifier, parent=True),
-        seed=study.seed,
-        code=digest_code("preddiff.stages.train"),
-    shell:
-        "preddiff train --data {params.data:q} {params.settings} --seed {params.seed} "
-        "--out {params.folder:q} 2>&1 | tee {log:q}"
+# One rule for each kind of classifier: train, train_digits, torchvision, module.
+for kind in plan.classifier_kinds:
 
-
-rule train_digits:
-    """Train a small network on the digits."""
-    input:
-        lambda w: training_data_of(w.classifier),
-    output:
-        classifier=f"{RESULTS}/classifiers/{{classifier}}/classifier.json",
-        weights=f"{RESULTS}/classifiers/{{classifier}}/weights.safetensors",
-        scores=f"{RESULTS}/classifiers/{{classifier}}/cv.json",
-    log:
-        f"{RESULTS}/logs/train-{{classifier}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/train-{{classifier}}.tsv"
-    wildcard_constraints:
-        classifier=pattern(of_kind("digits")),
-    conda:
-        "../../envs/preddiff.yaml"
-    # With one, the same seed gives the same weights on any machine of a kind.
-    threads: 1
-    resources:
-        mem_mb=more(2000),
-        runtime=more(30),
-    params:
-        settings=lambda w: write_options(
-            study.classifiers[w.classifier].part(DigitTraining)
-        ),
-        data=subpath(input[0], parent=True),
-        folder=subpath(output.classifier, parent=True),
-        seed=study.seed,
-        code=digest_code("preddiff.stages.network"),
-    shell:
-        "preddiff train-digits --data {params.data:q} {params.settings} --seed {params.seed} "
-        "--threads {threads} --out {params.folder:q} 2>&1 | tee {log:q}"
+    rule:
+        name:
+            kind.command.replace("-", "_")
+        input:
+            data=of(plan.training_data_of, "classifier"),
+            weights=of(plan.weights_of, "classifier"),
+            files=of(plan.classifier_inputs, "classifier"),
+        output:
+            classifier=f"{RESULTS}/classifiers/{{classifier}}/classifier.json",
+            files=[
+                f"{RESULTS}/classifiers/{{classifier}}/{file}"
+                for file in kind.files
+                if not file.endswith(".tsv")
+            ],
+            tables=[
+                report(
+                    f"{RESULTS}/classifiers/{{classifier}}/{file}",
+                    caption="../report/accuracy.rst",
+                    category="Tables",
+                    labels={"table": "cross-validation", "of": "{classifier}"},
+                )
+                for file in kind.files
+                if file.endswith(".tsv")
+            ],
+        log:
+            f"{RESULTS}/logs/{kind.command}-{{classifier}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/{kind.command}-{{classifier}}.tsv"
+        wildcard_constraints:
+            classifier=pattern(plan.classifiers(kind)),
+        localrule: kind.is_light
+        conda:
+            "../../envs/preddiff.yaml"
+        # With one core, the same seed gives the same weights on any machine of a kind.
+        threads: 1
+        resources:
+            mem_mb=growing(4000),
+            runtime=growing(60),
+        params:
+            command=kind.command,
+            arguments=of(plan.classifier_arguments, "classifier"),
+            folder=subpath(output.classifier, parent=True),
+            code=of(plan.code_of_classifier, "classifier"),
+        shell:
+            "preddiff {params.command} {params.arguments:q} --out {params.folder:q} "
+            "2>&1 | tee {log:q}"
 
 
 rule fetch_weights:
@@ -84,100 +63,42 @@ rule fetch_weights:
         weights=r"\w+",
     conda:
         "../../envs/preddiff.yaml"
-    params:
-        code=digest_code("preddiff.classifiers.torchvision"),
+    # No digest of code: torchvision checks the file, which does not depend on code here.
     shell:
         "preddiff fetch-weights {wildcards.network:q} --weights {wildcards.weights:q} "
         "--out {output:q} 2>&1 | tee {log:q}"
 
 
-rule torchvision:
-    """Store a network of torchvision as a classifier."""
-    input:
-        weights=weights_of,
-        classes=lambda w: study.classifiers[w.classifier].classes or [],
-    output:
-        classifier=f"{RESULTS}/classifiers/{{classifier}}/classifier.json",
-        weights=f"{RESULTS}/classifiers/{{classifier}}/weights.safetensors",
-    log:
-        f"{RESULTS}/logs/torchvision-{{classifier}}.log",
-    wildcard_constraints:
-        classifier=pattern(of_kind("torchvision")),
-    conda:
-        "../../envs/preddiff.yaml"
-    resources:
-        mem_mb=more(4000),
-        runtime=more(30),
-    params:
-        settings=lambda w: write_options(
-            study.classifiers[w.classifier].part(TorchvisionSettings)
-        ),
-        folder=subpath(output.classifier, parent=True),
-        code=digest_code("preddiff.stages.network"),
-    shell:
-        "preddiff torchvision {params.settings} --state-dict {input.weights:q} "
-        "--out {params.folder:q} 2>&1 | tee {log:q}"
-
-
-rule module:
-    """Store a network of the user's own as a classifier."""
-    input:
-        file=lambda w: study.classifiers[w.classifier].module.rpartition(":")[0],
-        weights=lambda w: study.classifiers[w.classifier].weights or [],
-        classes=lambda w: study.classifiers[w.classifier].classes or [],
-    output:
-        classifier=f"{RESULTS}/classifiers/{{classifier}}/classifier.json",
-        weights=f"{RESULTS}/classifiers/{{classifier}}/weights.safetensors",
-    log:
-        f"{RESULTS}/logs/module-{{classifier}}.log",
-    wildcard_constraints:
-        classifier=pattern(of_kind("module")),
-    conda:
-        "../../envs/preddiff.yaml"
-    resources:
-        mem_mb=more(4000),
-        runtime=more(30),
-    params:
-        settings=lambda w: write_options(
-            study.classifiers[w.classifier].part(ModuleSettings)
-        ),
-        folder=subpath(output.classifier, parent=True),
-        code=digest_code("preddiff.stages.network"),
-    shell:
-        "preddiff module {params.settings} --out {params.folder:q} 2>&1 | tee {log:q}"
-
-
 rule predict:
     """Classify all items of a dataset with a network, and say how often it is right."""
     input:
-        data=lambda w: store("data", data_name(w.dataset, w.classifier)),
-        classifier=f"{RESULTS}/classifiers/{{classifier}}/classifier.json",
+        data=lambda w: plan.data(*plan.predicted[w.predictions]),
+        classifier=lambda w: plan.classifier_file(plan.predicted[w.predictions][1]),
     output:
-        table=f"{RESULTS}/tables/predictions-{{dataset}}-{{classifier}}.tsv",
+        table=f"{RESULTS}/tables/predictions-{{predictions}}.tsv",
         accuracy=report(
-            f"{RESULTS}/tables/predictions-{{dataset}}-{{classifier}}.json",
+            f"{RESULTS}/tables/predictions-{{predictions}}.json",
             caption="../report/predictions.rst",
             category="Tables",
-            labels={"table": "accuracy on {dataset}", "of": "{classifier}"},
+            labels={"table": "accuracy", "of": "{predictions}"},
         ),
     log:
-        f"{RESULTS}/logs/predict-{{dataset}}-{{classifier}}.log",
+        f"{RESULTS}/logs/predict-{{predictions}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/predict-{{dataset}}-{{classifier}}.tsv"
+        f"{RESULTS}/benchmarks/predict-{{predictions}}.tsv"
     wildcard_constraints:
-        dataset=pattern(of_type(study.datasets, ImageSet, Digits)),
-        classifier=pattern(c for c in study.classifiers if is_network(c)),
+        predictions=pattern(plan.predicted),
     conda:
         "../../envs/preddiff.yaml"
     threads: NETWORK_THREADS
     resources:
         gpu=1,
-        mem_mb=more(4000),
-        runtime=more(120),
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         data=subpath(input.data, parent=True),
         classifier=subpath(input.classifier, parent=True),
-        code=digest_code("preddiff.stages.predict"),
+        code=of(plan.code_of_predictions, "predictions"),
     shell:
         "preddiff predict --data {params.data:q} --classifier {params.classifier:q} "
         "--threads {threads} --out {output.table:q} 2>&1 | tee {log:q}"
@@ -186,7 +107,7 @@ rule predict:
 rule gaussian:
     """Fit a patch Gaussian on the training items."""
     input:
-        lambda w: learnt_data_of(GAUSSIANS[w.gaussian]),
+        lambda w: plan.sampled_data_of(plan.gaussians[w.gaussian]),
     output:
         f"{RESULTS}/gaussians/{{gaussian}}.zarr/zarr.json",
     log:
@@ -194,25 +115,23 @@ rule gaussian:
     benchmark:
         f"{RESULTS}/benchmarks/gaussian-{{gaussian}}.tsv"
     wildcard_constraints:
-        gaussian=pattern(GAUSSIANS),
+        gaussian=pattern(plan.gaussians),
     conda:
         "../../envs/preddiff.yaml"
     resources:
-        mem_mb=more(4000),
-        runtime=more(60),
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
-        settings=gaussian_settings,
+        settings=of(plan.gaussian_settings, "gaussian"),
         data=subpath(input[0], parent=True),
         store=subpath(output[0], parent=True),
         seed=study.seed,
-        code=digest_code("preddiff.stages.gaussian"),
+        code=code_of("gaussian"),
     shell:
-        "preddiff gaussian --data {params.data:q} {params.settings} --seed {params.seed} "
-        "--threads {threads} --out {params.store:q} 2>&1 | tee {log:q}"
+        "preddiff gaussian --data {params.data:q} --settings {params.settings:q} "
+        "--seed {params.seed} --threads {threads} --out {params.store:q} 2>&1 | tee {log:q}"
 
 
 # Light: not worth a job of its own on a cluster.
 localrules:
     fetch_weights,
-    torchvision,
-    module,

@@ -1,4 +1,4 @@
-# From a cohort, given or made, to a data store.
+# From a cohort or images, given or made, to a data store.
 
 
 rule phantom:
@@ -10,20 +10,20 @@ rule phantom:
     benchmark:
         f"{RESULTS}/benchmarks/phantom-{{dataset}}.tsv"
     wildcard_constraints:
-        dataset=pattern(cohorts_from("phantom")),
+        dataset=pattern(plan.datasets_with_table_from("phantom")),
     conda:
         "../../envs/preddiff.yaml"
     threads: 4
     resources:
-        mem_mb=more(4000),
-        runtime=more(30),
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
-        settings=lambda w: write_options(study.datasets[w.dataset].phantom),
+        settings=of(plan.table_settings, "dataset"),
         folder=subpath(output[0], parent=True),
         seed=study.seed,
-        code=digest_code("preddiff.datasets.phantom"),
+        code=code_of("phantom"),
     shell:
-        "preddiff phantom {params.settings} --seed {params.seed} --threads {threads} "
+        "preddiff phantom --settings {params.settings:q} --seed {params.seed} --threads {threads} "
         "--out {params.folder:q} 2>&1 | tee {log:q}"
 
 
@@ -36,22 +36,23 @@ rule fetch_oasis:
     benchmark:
         f"{RESULTS}/benchmarks/fetch-oasis-{{dataset}}.tsv"
     wildcard_constraints:
-        dataset=pattern(cohorts_from("oasis")),
+        dataset=pattern(plan.datasets_with_table_from("fetch-oasis")),
     conda:
         "../../envs/preddiff.yaml"
     params:
-        settings=lambda w: write_options(study.datasets[w.dataset].oasis),
+        settings=of(plan.table_settings, "dataset"),
         folder=subpath(output[0], parent=True),
-        code=digest_code("preddiff.datasets.oasis"),
+        code=code_of("fetch-oasis"),
     shell:
-        "preddiff fetch-oasis {params.settings} --out {params.folder:q} 2>&1 | tee {log:q}"
+        "preddiff fetch-oasis --settings {params.settings:q} --out {params.folder:q} "
+        "2>&1 | tee {log:q}"
 
 
 rule prepare:
     """Validate a cohort and write it as a Zarr store."""
     input:
-        table=table_of,
-        volumes=volumes_of,
+        table=of(plan.table_of, "dataset"),
+        volumes=of(plan.files_of, "dataset"),
     output:
         f"{RESULTS}/data/{{dataset}}.zarr/zarr.json",
     log:
@@ -59,25 +60,25 @@ rule prepare:
     benchmark:
         f"{RESULTS}/benchmarks/prepare-{{dataset}}.tsv"
     wildcard_constraints:
-        dataset=pattern(of_type(study.datasets, Cohort)),
+        dataset=pattern(plan.datasets_made_by("prepare")),
     conda:
         "../../envs/preddiff.yaml"
     resources:
-        mem_mb=more(4000),
-        runtime=more(60),
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
-        settings=lambda w: write_options(study.datasets[w.dataset].part(Columns)),
+        settings=of(plan.preparation, "dataset"),
         store=subpath(output[0], parent=True),
-        code=digest_code("preddiff.stages.prepare"),
+        code=code_of("prepare"),
     shell:
-        "preddiff prepare {input.table:q} {params.settings} --out {params.store:q} "
+        "preddiff prepare {input.table:q} --settings {params.settings:q} --out {params.store:q} "
         "2>&1 | tee {log:q}"
 
 
 rule prepare_images:
     """Read image files and write them, resized and cut, as a Zarr store."""
     input:
-        lambda w: files_of(IMAGE_STORES[w.data][0]),
+        of(plan.image_files, "data"),
     output:
         store=f"{RESULTS}/data/{{data}}.zarr/zarr.json",
         report=report(
@@ -91,21 +92,20 @@ rule prepare_images:
     benchmark:
         f"{RESULTS}/benchmarks/prepare-{{data}}.tsv"
     wildcard_constraints:
-        data=pattern(IMAGE_STORES),
+        data=pattern(plan.image_stores),
     conda:
         "../../envs/preddiff.yaml"
     threads: 4
     resources:
-        mem_mb=more(4000),
-        runtime=more(120),
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
-        settings=lambda w: write_options(study.datasets[IMAGE_STORES[w.data][0]]),
-        geometry=lambda w: write_options(IMAGE_STORES[w.data][1]),
+        settings=of(plan.image_settings, "data"),
         store=subpath(output.store, parent=True),
         seed=study.seed,
-        code=digest_code("preddiff.stages.prepare_images"),
+        code=code_of("prepare-images"),
     shell:
-        "preddiff prepare-images {params.settings} {params.geometry} --seed {params.seed} "
+        "preddiff prepare-images --settings {params.settings:q} --seed {params.seed} "
         "--threads {threads} --report {output.report:q} --out {params.store:q} "
         "2>&1 | tee {log:q}"
 
@@ -117,17 +117,17 @@ rule prepare_digits:
     log:
         f"{RESULTS}/logs/prepare-{{dataset}}.log",
     wildcard_constraints:
-        dataset=pattern(of_type(study.datasets, Digits)),
+        dataset=pattern(plan.datasets_made_by("prepare-digits")),
     conda:
         "../../envs/preddiff.yaml"
     params:
-        settings=lambda w: write_options(study.datasets[w.dataset].digits),
+        settings=of(plan.preparation, "dataset"),
         store=subpath(output[0], parent=True),
         seed=study.seed,
-        code=digest_code("preddiff.stages.prepare_images"),
+        code=code_of("prepare-digits"),
     shell:
-        "preddiff prepare-digits {params.settings} --seed {params.seed} --out {params.store:q} "
-        "2>&1 | tee {log:q}"
+        "preddiff prepare-digits --settings {params.settings:q} --seed {params.seed} "
+        "--out {params.store:q} 2>&1 | tee {log:q}"
 
 
 # Light: not worth a job of its own on a cluster.

@@ -4,7 +4,7 @@
 rule relevance:
     """Turn expectations into evidence and relevance."""
     input:
-        lambda w: shards_of(w.explanation),
+        of(plan.shards_of, "explanation"),
     output:
         f"{RESULTS}/relevance/{{explanation}}.zarr/zarr.json",
     log:
@@ -12,16 +12,16 @@ rule relevance:
     benchmark:
         f"{RESULTS}/benchmarks/relevance-{{explanation}}.tsv"
     wildcard_constraints:
-        explanation=pattern(EXPLAINED),
+        explanation=pattern(plan.redrawing),
     conda:
         "../../envs/preddiff.yaml"
     resources:
-        mem_mb=more(4000),
-        runtime=more(60),
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         expectations=f"{RESULTS}/expectations/{{explanation}}.zarr",
         store=subpath(output[0], parent=True),
-        code=digest_code("preddiff.stages.relevance"),
+        code=code_of("relevance"),
     shell:
         "preddiff relevance {params.expectations:q} --out {params.store:q} 2>&1 | tee {log:q}"
 
@@ -30,7 +30,7 @@ rule nifti:
     """Write relevance as one NIfTI per subject, which any viewer overlays on the scan."""
     input:
         relevance=f"{RESULTS}/relevance/{{explanation}}.zarr/zarr.json",
-        data=lambda w: data_of(w.explanation),
+        data=of(plan.data_of, "explanation"),
     output:
         directory(f"{RESULTS}/relevance/{{explanation}}-nifti"),
     log:
@@ -40,7 +40,7 @@ rule nifti:
     params:
         store=subpath(input.relevance, parent=True),
         data=subpath(input.data, parent=True),
-        code=digest_code("preddiff.stages.nifti"),
+        code=code_of("nifti"),
     shell:
         "preddiff nifti {params.store:q} --data {params.data:q} --out {output:q} "
         "2>&1 | tee {log:q}"
@@ -50,10 +50,10 @@ rule localise:
     """Score how well maps find the planted sites."""
     input:
         relevance=lambda w: [
-            store("relevance", name) for name in localised(w.classifier)
+            plan.store("relevance", name) for name in plan.localised(w.classifier)
         ],
-        classifier=f"{RESULTS}/classifiers/{{classifier}}/classifier.json",
-        data=lambda w: training_data_of(w.classifier),
+        classifier=of(plan.classifier_file, "classifier"),
+        data=lambda w: plan.training_data_of(w.classifier)[0],
     output:
         table=f"{RESULTS}/tables/localisation-{{classifier}}.tsv",
         summary=report(
@@ -69,28 +69,29 @@ rule localise:
     conda:
         "../../envs/preddiff.yaml"
     resources:
-        mem_mb=more(4000),
-        runtime=more(60),
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
         classifier=subpath(input.classifier, parent=True),
         data=subpath(input.data, parent=True),
-        code=digest_code("preddiff.stages.localise"),
+        code=code_of("localise"),
     shell:
         "preddiff localise {params.stores:q} --classifier {params.classifier:q} "
-        "--data {params.data:q} --out {output.table:q} 2>&1 | tee {log:q}"
+        "--data {params.data:q} --out {output.table:q} --summary {output.summary:q} "
+        "2>&1 | tee {log:q}"
 
 
 rule deletion:
     """Follow a class while windows are deleted and inserted in the order of each explanation."""
     input:
-        relevance=lambda w: [store("relevance", name) for name in DELETIONS[w.deletion]],
-        classifier=lambda w: (
-            f"{RESULTS}/classifiers/"
-            f"{study.explanations[DELETIONS[w.deletion][0]].classifier}/classifier.json"
-        ),
-        data=lambda w: data_of(DELETIONS[w.deletion][0]),
-        gaussian=lambda w: store("gaussians", gaussian_of(conditional_of(w.deletion))),
+        relevance=lambda w: [
+            plan.store("relevance", name)
+            for name in plan.compared_explanations(w.deletion)
+        ],
+        classifier=lambda w: plan.classifier_file_of(plan.filling(w.deletion)),
+        data=lambda w: plan.data_of(plan.filling(w.deletion)),
+        gaussian=lambda w: plan.gaussian_store(plan.filling(w.deletion))[0],
     output:
         table=f"{RESULTS}/tables/deletion-{{deletion}}.tsv",
         curves=f"{RESULTS}/tables/deletion-{{deletion}}-curves.tsv",
@@ -105,28 +106,29 @@ rule deletion:
     benchmark:
         f"{RESULTS}/benchmarks/deletion-{{deletion}}.tsv"
     wildcard_constraints:
-        deletion=pattern(DELETIONS),
+        deletion=pattern(plan.compared),
     conda:
         "../../envs/preddiff.yaml"
     threads: NETWORK_THREADS
     resources:
         gpu=1,
-        mem_mb=more(4000),
-        runtime=more(240),
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
         classifier=subpath(input.classifier, parent=True),
         data=subpath(input.data, parent=True),
         gaussian=subpath(input.gaussian, parent=True),
-        k=lambda w: deletion_windows(w.deletion),
+        k=lambda w: study.explanations[plan.filling(w.deletion)].window_side,
         orders=study.random_orders,
         seed=study.seed,
-        code=digest_code("preddiff.stages.deletion"),
+        code=of(plan.code_of_deletion, "deletion"),
     shell:
         "preddiff deletion {params.stores:q} --classifier {params.classifier:q} "
         "--data {params.data:q} --gaussian {params.gaussian:q} --k {params.k} "
         "--random-orders {params.orders} --seed {params.seed} --threads {threads} "
-        "--out {output.table:q} 2>&1 | tee {log:q}"
+        "--out {output.table:q} --summary {output.summary:q} --curves {output.curves:q} "
+        "2>&1 | tee {log:q}"
 
 
 # Light: not worth a job of its own on a cluster.

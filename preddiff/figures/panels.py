@@ -31,8 +31,8 @@ class Panel:
         Pixel values from 0 to 1.
     values : array (height, width), optional
         What is drawn over or in place of the image.
-    kind : {"image", "relevance", "sensitivity"}
-        The image as it is, relevance over the faint image, or a sensitivity map in grey.
+    shows : {"image", "relevance", "magnitude"}
+        The image as it is, relevance over the faint image, or a map of magnitudes in grey.
     title, note : str
         Above and below.
     unit : str
@@ -41,7 +41,7 @@ class Panel:
 
     image: NDArray[np.floating]
     values: NDArray[np.floating] | None = None
-    kind: Literal["image", "relevance", "sensitivity"] = "image"
+    shows: Literal["image", "relevance", "magnitude"] = "image"
     title: str = ""
     note: str = ""
     unit: str = ""
@@ -85,7 +85,7 @@ def draw_panels(rows: Sequence[Row], *, threshold: float, colormap: str, title: 
             axes.set_axis_on()
             _draw(axes, panel, threshold, colormap)
         axes_of_row[0].set_ylabel(row.label, fontsize=7)
-    if any(panel.kind == "relevance" for row in rows for panel in row.panels):
+    if any(panel.shows == "relevance" for row in rows for panel in row.panels):
         _draw_scale(figure, list(grid.flat), threshold, colormap)
     return figure
 
@@ -101,10 +101,10 @@ def _draw(axes: Axes, panel: Panel, threshold: float, colormap: str) -> None:
     bare(axes)
     axes.set_title(panel.title, fontsize=7)
     note = panel.note
-    if panel.kind == "image" or panel.values is None:
+    if panel.shows == "image" or panel.values is None:
         picture = np.moveaxis(panel.image, 0, -1) if len(panel.image) == 3 else panel.image[0]
         axes.imshow(np.clip(picture, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    elif panel.kind == "sensitivity":
+    elif panel.shows == "magnitude":
         # The few largest gradients would leave the rest black.
         top = float(np.percentile(panel.values, 99.5)) or 1.0
         axes.imshow(panel.values, cmap="gray", vmin=0, vmax=top, interpolation="nearest")

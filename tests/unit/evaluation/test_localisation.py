@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from preddiff.errors import InputError
-from preddiff.evaluation.localisation import compare_localisation, localisation
+from preddiff.evaluation.localisation import compare_localisation, localisation, score_map
+from tests.unit.evaluation.test_paired import by_trying_every_sign
 
 SPACE = (3, 4)
 # Few values, so that ties are common.
@@ -35,52 +36,52 @@ def by_ranking(scores: np.ndarray, truth: np.ndarray) -> float:
     return area
 
 
-def solvable(truth: np.ndarray, within: np.ndarray) -> bool:
-    return bool(truth[within].any() and not truth[within].all())
+def solvable(truth: np.ndarray, mask: np.ndarray) -> bool:
+    return bool(truth[mask].any() and not truth[mask].all())
 
 
 @settings(max_examples=150, deadline=None)
 @given(SCORES, MASKS, MASKS)
 def test_measures_by_their_definitions(
-    scores: np.ndarray, truth: np.ndarray, within: np.ndarray
+    scores: np.ndarray, truth: np.ndarray, mask: np.ndarray
 ) -> None:
-    assume(solvable(truth, within))
-    row = localisation(scores, truth[None], within).loc[0]
-    assert row["roc_auc"] == pytest.approx(by_pairs(scores[0][within], truth[within]))
-    assert row["average_precision"] == pytest.approx(by_ranking(scores[0][within], truth[within]))
-    assert row["prevalence"] == pytest.approx((truth & within).sum() / within.sum())
+    assume(solvable(truth, mask))
+    row = localisation(scores, truth[None], mask).loc[0]
+    assert row["roc_auc"] == pytest.approx(by_pairs(scores[0][mask], truth[mask]))
+    assert row["average_precision"] == pytest.approx(by_ranking(scores[0][mask], truth[mask]))
+    assert row["prevalence"] == pytest.approx((truth & mask).sum() / mask.sum())
 
 
 @settings(max_examples=50, deadline=None)
 @given(SCORES, MASKS, MASKS)
-def test_only_the_order_counts(scores: np.ndarray, truth: np.ndarray, within: np.ndarray) -> None:
-    assume(solvable(truth, within))
-    plain = localisation(scores, truth[None], within)
-    pd.testing.assert_frame_equal(plain, localisation(np.exp(scores), truth[None], within))
-    negated = localisation(-scores, truth[None], within)
+def test_only_the_order_counts(scores: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> None:
+    assume(solvable(truth, mask))
+    plain = localisation(scores, truth[None], mask)
+    pd.testing.assert_frame_equal(plain, localisation(np.exp(scores), truth[None], mask))
+    negated = localisation(-scores, truth[None], mask)
     assert negated.loc[0, "roc_auc"] == pytest.approx(1 - plain.loc[0, "roc_auc"])
 
 
 @given(MASKS, MASKS)
-def test_perfect_and_constant_maps(truth: np.ndarray, within: np.ndarray) -> None:
-    assume(solvable(truth, within))
-    perfect = localisation(truth[None].astype(np.float32), truth[None], within).loc[0]
+def test_perfect_and_constant_maps(truth: np.ndarray, mask: np.ndarray) -> None:
+    assume(solvable(truth, mask))
+    perfect = localisation(truth[None].astype(np.float32), truth[None], mask).loc[0]
     assert perfect["roc_auc"] == perfect["average_precision"] == 1
-    constant = localisation(np.zeros((1, *SPACE)), truth[None], within).loc[0]
+    constant = localisation(np.zeros((1, *SPACE)), truth[None], mask).loc[0]
     assert constant["roc_auc"] == 0.5
     assert constant["average_precision"] == pytest.approx(constant["prevalence"])
 
 
 def test_items_stay_apart_and_those_without_a_site_are_nan() -> None:
     truth = np.zeros((4, 2, 2, 2), dtype=bool)
-    within = np.ones((2, 2, 2), dtype=bool)
-    within[0, 0, 0] = False
+    mask = np.ones((2, 2, 2), dtype=bool)
+    mask[0, 0, 0] = False
     truth[1, 0, 0, 0] = True  # outside
     truth[2, 1, 1, 1] = True
     truth[3] = True
     scores = np.zeros(truth.shape)
     scores[2, 1, 1, 1] = 1
-    table = localisation(scores, truth, within)
+    table = localisation(scores, truth, mask)
 
     assert table.index.name == "item" and list(table.index) == [0, 1, 2, 3]
     for measure in ("roc_auc", "average_precision"):
@@ -89,27 +90,44 @@ def test_items_stay_apart_and_those_without_a_site_are_nan() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_incomplete_map_is_an_error_only_within(value: float) -> None:
+def test_incomplete_map_is_an_error_only_inside_the_mask(value: float) -> None:
     truth = np.tile([True, False, False], (3, 1))
-    within = np.array([True, True, False])
+    mask = np.array([True, True, False])
     scores = np.ones((3, 3))
     scores[:, 2] = value
-    assert localisation(scores, truth, within)["roc_auc"].eq(0.5).all()
+    assert localisation(scores, truth, mask)["roc_auc"].eq(0.5).all()
     scores[1, 0] = value
-    with pytest.raises(InputError, match="item 1: 1 of 2 scores within are NaN or infinite"):
-        localisation(scores, truth, within)
+    with pytest.raises(InputError, match="item 1: 1 of 2 scores in the mask are NaN or infinite"):
+        localisation(scores, truth, mask)
+
+
+def test_an_incomplete_map_is_named_by_its_item() -> None:
+    truth = {"a": np.array([True, False]), "b": np.array([True, False])}
+    maps = np.array([[0, 1], [0, np.nan]])
+    with pytest.raises(InputError, match="item b: 1 of 2 scores"):
+        score_map("ours", ["a", "b"], maps, truth, np.ones(2, dtype=bool))
 
 
 def test_wrong_input_is_an_error() -> None:
-    scores, truth, within = np.zeros((2, 3)), np.zeros((2, 3), dtype=bool), np.ones(3, dtype=bool)
+    scores, truth, mask = np.zeros((2, 3)), np.zeros((2, 3), dtype=bool), np.ones(3, dtype=bool)
     with pytest.raises(InputError, match="same shape"):
-        localisation(scores[:1], truth, within)
+        localisation(scores[:1], truth, mask)
     with pytest.raises(InputError, match="shape of space"):
-        localisation(scores, truth, within[:2])
+        localisation(scores, truth, mask[:2])
     with pytest.raises(InputError, match="boolean"):
-        localisation(scores, truth.astype(int), within)
-    with pytest.raises(InputError, match="no voxel within"):
-        localisation(scores, truth, ~within)
+        localisation(scores, truth.astype(int), mask)
+    with pytest.raises(InputError, match="mask is empty"):
+        localisation(scores, truth, ~mask)
+
+
+def test_maps_are_scored_by_magnitude_against_the_truth_of_their_item() -> None:
+    mask = np.ones(4, dtype=bool)
+    truth = {"a": np.array([True, False, False, False]), "b": np.array([False, False, True, True])}
+    maps = np.array([[0, 0, 3, -4], [-9, 1, 0, 2]], dtype=np.float32)
+    table = score_map("ours", ["b", "a"], maps, truth, mask)
+    assert list(table) == ["map", "item", "roc_auc", "average_precision", "prevalence"]
+    assert table["map"].eq("ours").all() and list(table["item"]) == ["b", "a"]
+    assert list(table["roc_auc"]) == [1, 1] and list(table["prevalence"]) == [0.5, 0.25]
 
 
 def long_table(**maps: list[float]) -> pd.DataFrame:
@@ -121,15 +139,6 @@ def long_table(**maps: list[float]) -> pd.DataFrame:
             for item, value in enumerate(values)
         ]
     )  # fmt: skip
-
-
-def signed_rank_p(differences: list[float]) -> float:
-    """Two-sided p by trying every sign (no ties, no zeros)."""
-    ranks = np.argsort(np.argsort(np.abs(differences))) + 1
-    centre = ranks.sum() / 2
-    observed = abs(ranks[np.array(differences) > 0].sum() - centre)
-    signs = list(product([0, 1], repeat=len(ranks)))
-    return sum(abs(np.dot(sign, ranks) - centre) >= observed for sign in signs) / len(signs)
 
 
 def test_comparison_with_the_reference() -> None:
@@ -148,7 +157,7 @@ def test_comparison_with_the_reference() -> None:
     assert auc["chance"] == 0.5
     assert auc["share_better"] == pytest.approx(5 / 6)
     differences = [a - b for a, b in zip(pda[:6], weights[:6], strict=True)]
-    assert auc["p_value"] == pytest.approx(signed_rank_p(differences))
+    assert auc["p_value"] == pytest.approx(by_trying_every_sign(differences))
 
     precision = rows.loc[("pda", "average_precision")]
     assert precision["mean"] == pytest.approx(0.4)
@@ -167,10 +176,10 @@ def test_items_are_paired_by_name_and_ties_are_not_better() -> None:
 def test_localisation_feeds_the_comparison() -> None:
     rng = np.random.default_rng(0)
     truth = rng.random((9, 5, 5)) < 0.2
-    within = np.ones((5, 5), dtype=bool)
+    mask = np.ones((5, 5), dtype=bool)
     noise = rng.standard_normal(truth.shape)
     maps = {"noise": noise, "signal": noise + 2 * truth}
-    frames = {name: localisation(scores, truth, within) for name, scores in maps.items()}
+    frames = {name: localisation(scores, truth, mask) for name, scores in maps.items()}
     rows = compare_localisation(pd.concat(frames, names=["map"]).reset_index(), "noise")
     signal = rows[rows["map"] == "signal"]
     assert (signal["share_better"] == 1).all()

@@ -9,11 +9,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from preddiff.evaluation.deletion import (
+    Curves,
+    area_table,
     area_under,
     compare_curves,
-    curve,
+    deletion_and_insertion,
+    first_class_target,
+    mean_curves,
+    mean_of_random_orders,
     order_of_windows,
-    random_order,
+    probability_curve,
 )
 
 shapes = st.tuples(st.integers(1, 3), st.integers(4, 9), st.integers(4, 9))
@@ -29,13 +34,13 @@ def test_curves_lead_from_start_to_end(shape, k, steps, batch_size, seed) -> Non
     generator = torch.Generator().manual_seed(seed)
     start, end = torch.rand((2, *shape), generator=generator)
     tiles = -(-shape[1] // k) * -(-shape[2] // k)
-    order = random_order(tiles, np.random.default_rng(seed))
-    found = curve(brightness, start, end, order, k, steps=steps, batch_size=batch_size)
+    order = np.random.default_rng(seed).permutation(tiles)
+    found = probability_curve(brightness, start, end, order, k, steps=steps, batch_size=batch_size)
     assert len(found) == min(steps, tiles) + 1
     assert found[0] == pytest.approx(float(brightness(start[None])[0]))
     assert found[-1] == pytest.approx(float(brightness(end[None])[0]))
     assert found == pytest.approx(
-        curve(brightness, start, end, order, k, steps=steps, batch_size=1000)
+        probability_curve(brightness, start, end, order, k, steps=steps, batch_size=1000)
     )
 
 
@@ -52,7 +57,7 @@ def test_curve_of_an_additive_classifier_is_a_running_sum(seed: int) -> None:
         for n in order
     ]
     expected = float(start.sum()) + np.concatenate([[0], np.cumsum(steps)])
-    found = curve(brightness, start, end, order, 2, steps=12, batch_size=5)
+    found = probability_curve(brightness, start, end, order, 2, steps=12, batch_size=5)
     assert found == pytest.approx(expected, abs=1e-4)
 
 
@@ -60,14 +65,16 @@ def test_true_contributions_delete_fastest() -> None:
     generator = torch.Generator().manual_seed(1)
     start, end = torch.rand((1, 8, 8), generator=generator), torch.zeros((1, 8, 8))
     best = area_under(
-        curve(
+        probability_curve(
             brightness, start, end, order_of_windows(start[0].numpy(), 2), 2, steps=16, batch_size=4
         )
     )
     orders = np.random.default_rng(0)
     others = [
         area_under(
-            curve(brightness, start, end, random_order(16, orders), 2, steps=16, batch_size=4)
+            probability_curve(
+                brightness, start, end, orders.permutation(16), 2, steps=16, batch_size=4
+            )
         )
         for _ in range(30)
     ]
@@ -122,3 +129,57 @@ def test_maps_are_compared_with_random_orders_of_the_same_class() -> None:
     found = compare_curves(pd.DataFrame(rows), "random").set_index(["map", "measure"])
     for name in ("map 0", "map 1"):
         assert found.loc[(name, "deletion"), "difference"] == pytest.approx(0)
+
+
+def test_insertion_is_deletion_from_the_other_end() -> None:
+    generator = torch.Generator().manual_seed(4)
+    image, filled = torch.rand((2, 1, 4, 6), generator=generator)
+    order = np.array([4, 1, 0, 3, 2, 5])
+    found = deletion_and_insertion(brightness, image, filled, order, 2, steps=6, batch_size=4)
+    assert found.shape == (2, 7)
+    # Brightness is additive: what deletion takes away, insertion brings back.
+    both = float(image.sum() + filled.sum())
+    assert found.sum(axis=0) == pytest.approx(np.full(7, both), rel=1e-6)
+    assert found[0, 0] == pytest.approx(float(image.sum()))
+    assert found[1, 0] == pytest.approx(float(filled.sum()))
+
+
+def test_random_orders_are_drawn_anew_and_averaged() -> None:
+    orders: list[list[int]] = []
+
+    def follow(order: np.ndarray) -> np.ndarray:
+        orders.append(list(order))
+        return np.stack([order, 2 * order]).astype(float)
+
+    found = mean_of_random_orders(follow, 9, 4, np.random.default_rng(0))
+    assert all(sorted(order) == list(range(9)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    expected = np.mean(orders, axis=0)
+    assert found == pytest.approx(np.stack([expected, 2 * expected]))
+
+
+def test_tables_of_curves_go_map_by_map() -> None:
+    curves = [
+        Curves("ours", "a.png", 3, np.array([[1.0, 0.5, 0], [0, 1, 1]])),
+        Curves("random", "a.png", 3, np.array([[1.0, 1, 1], [1, 1, 1]])),
+        Curves("ours", "b.png", 0, np.array([[0.5, 0.5, 0.5], [1, 0, 1]])),
+    ]
+    assert area_table(curves).to_dict("list") == {
+        "map": ["ours", "ours", "random"],
+        "item": ["a.png", "b.png", "a.png"],
+        "class": [3, 0, 3],
+        "deletion": [0.5, 0.5, 1],
+        "insertion": [0.75, 0.5, 1],
+    }
+    assert mean_curves(curves).to_dict("list") == {
+        "map": ["ours"] * 3 + ["random"] * 3,
+        "share": [0, 0.5, 1] * 2,
+        "deletion": [0.75, 0.5, 0.25, 1, 1, 1],
+        "insertion": [0.5, 0.5, 1, 1, 1, 1],
+    }
+
+
+def test_the_first_target_that_is_of_a_class_for_all_items() -> None:
+    assert first_class_target(np.array([[-1, 3, -1, 2], [-1, -1, 0, 1]])) == 3
+    assert first_class_target(np.array([[0, 1], [2, -1]])) == 0
+    assert first_class_target(np.array([[-1], [-1]])) is None

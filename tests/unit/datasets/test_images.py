@@ -175,6 +175,13 @@ def test_classes_by_name_id_and_number(tmp_path: Path) -> None:
         classes.index("3")
 
 
+def test_classes_by_another_spelling() -> None:
+    classes = Classes(("tabby_cat", "Crane", "crane", "red fox"))
+    assert [classes.index(label) for label in ("Tabby cat", "crane", "RED__FOX")] == [0, 2, 3]
+    with pytest.raises(InputError, match="1, 2 are all called 'CRANE'"):
+        classes.index("CRANE")
+
+
 def test_bad_tables_of_classes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "classes.tsv"
     path.write_text("class_index\tclass_name\n0\ta\n2\tb\n")

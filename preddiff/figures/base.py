@@ -1,0 +1,76 @@
+"""What kinds of figures have in common: their settings and their registry."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from pydantic import Field, field_validator
+
+from preddiff.methods.base import MethodSettings
+from preddiff.registry import Registry
+from preddiff.settings.base import Name, Settings, Share
+
+
+class FigureSettings(Settings):
+    """A figure: which explanations it shows, and how.
+
+    Attributes
+    ----------
+    dimensions : int
+        Spatial axes of the items that it shows.
+    several : bool
+        Whether it shows several explanations, not one.
+    """
+
+    dimensions: ClassVar[int]
+    several: ClassVar[bool] = False
+
+    explanations: list[Name] = Field(
+        description="explanations to show: one, or several where the figure compares them",
+        min_length=1,
+    )
+    threshold: Share = Field(
+        0.15,
+        description="share of the absolute maximum above which voxels are shown; "
+        "at most 0.1 for volumes and windows of k = 2",
+    )
+    colormap: str = Field("RdBu_r", description="Matplotlib colour map; red for, blue against")
+
+    @field_validator("colormap")
+    @classmethod
+    def _known_colormap(cls, name: str) -> str:
+        if name not in colormaps:
+            near = difflib.get_close_matches(name, list(colormaps), n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise ValueError(f"Matplotlib has no colour map '{name}'{hint}")
+        return name
+
+    def fault_of(self, explanations: Sequence[MethodSettings]) -> str | None:
+        """Why these explanations cannot be shown; None if they can."""
+        if len(explanations) > 1 and not self.several:
+            return "this kind of figure shows one"
+        return None
+
+    def draw(self, maps: Sequence[Any]) -> Figure:
+        """Draw the figure.
+
+        Parameters
+        ----------
+        maps : sequence of VolumeMaps or ImageMaps
+            One for each explanation, by the figure's dimensions.
+
+        Returns
+        -------
+        Figure
+
+        Raises
+        ------
+        InputError
+            If an item, a target or a slice is not there.
+        """
+        raise NotImplementedError
+
+
+FIGURES: Registry[type[FigureSettings]] = Registry("preddiff.figures")

@@ -1,0 +1,46 @@
+"""Figures 3, 4 and 8 of the paper: several explanations side by side."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from matplotlib.figure import Figure
+from pydantic import Field
+
+from preddiff.figures.base import FIGURES
+from preddiff.figures.image_maps import ImageFigureSettings, ImageMaps, chosen_items, plain_image
+from preddiff.figures.panels import Row, draw_panels
+
+
+@FIGURES.register
+class Compare(ImageFigureSettings):
+    """Image and the maps of several explanations, a row for each image (figures 3, 4 and 8)."""
+
+    several: ClassVar[bool] = True
+
+    kind: Literal["compare"] = Field(description="compare")
+
+    def draw(self, maps: Sequence[ImageMaps]) -> Figure:
+        """Draw a grid of panels."""
+        rows = rows_of(maps, chosen_items(maps, self), self)
+        return draw_panels(rows, threshold=self.threshold, colormap=self.colormap)
+
+
+def rows_of(
+    maps: Sequence[ImageMaps], names: Sequence[str], figure: ImageFigureSettings
+) -> list[Row]:
+    """Image and the maps of several explanations, a row for each image (figures 3, 4 and 8)."""
+    rows = []
+    for name in names:
+        panels = [plain_image(maps[0], name)]
+        for one in maps:
+            targets = figure.targets or [one.targets[0]]
+            panels += [
+                one.panel(
+                    name,
+                    one.target(text),
+                    f"{one.name} (k = {one.k})\n{one.describe(name, one.target(text))}",
+                )
+                for text in targets
+            ]
+        rows.append(Row(maps[0].truth(name), panels))
+    return rows

@@ -1,0 +1,146 @@
+"""Maps of images for figures: panels of relevance over images, read from a relevance store."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import shorten
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import Field
+
+from preddiff.datasets.items import Items
+from preddiff.errors import InputError
+from preddiff.evaluation.predictions import TOP, read_predictions
+from preddiff.figures.base import FigureSettings
+from preddiff.figures.panels import Panel
+from preddiff.methods.base import METHODS
+from preddiff.settings.base import ItemName, Positive
+from preddiff.storage.inputs import Inputs
+from preddiff.storage.stores import PROVENANCE, open_dataset
+from preddiff.targets import Target
+
+
+class ImageFigureSettings(FigureSettings):
+    """A figure of images, after the paper's."""
+
+    dimensions: ClassVar[int] = 2
+
+    items: list[ItemName] | Positive = Field(
+        3, description="names of the images to show, or how many of the first"
+    )
+    targets: list[str] | None = Field(
+        None,
+        description="targets to show, as the store names them; default: the first of each "
+        "explanation, the first three maps of each layer, or the top three classes",
+        min_length=1,
+    )
+
+
+class ImageMaps:
+    """The maps of one relevance store, with the images and predictions that belong to them."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.stem
+        self.dataset: xr.Dataset = open_dataset(path)
+        about = self.dataset.attrs
+        inputs = Inputs.of(path, about)
+        self.data = Items(inputs.data)
+        self.classes: list[str] = about["classes"]
+        self.k = int(about["k"])
+        method = METHODS[about[PROVENANCE].get("method", METHODS.default)]
+        self.shows_evidence = method.shows_evidence
+        self.predictions: pd.DataFrame | None = (
+            None if inputs.predictions is None else read_predictions(inputs.predictions)
+        )
+        self.items = [str(name) for name in self.dataset["item"].values]
+        self.targets = [str(name) for name in self.dataset["target"].values]
+
+    def target(self, text: str) -> int:
+        """Place of a target in the store."""
+        if text not in self.targets:
+            raise InputError(
+                f"explanation '{self.name}' has no target '{text}'; it has "
+                f"{', '.join(self.targets[:6])}{', ...' if len(self.targets) > 6 else ''}"
+            )
+        return self.targets.index(text)
+
+    def image(self, item: str) -> NDArray[np.float32]:
+        """Pixels (channels, height, width) of an item."""
+        return self.data.read([self.data.number(item)])[0]
+
+    def panel(self, item: str, target: int, title: str | None = None) -> Panel:
+        """The map of a target for an item, over the image."""
+        row = self.items.index(item)
+        node = Target.parse(self.targets[target])
+        values = self.dataset["relevance"][row, target].values
+        return Panel(
+            self.image(item),
+            values,
+            "relevance" if self.shows_evidence else "magnitude",
+            title if title is not None else self.describe(item, target),
+            unit=node.unit,
+        )
+
+    def describe(self, item: str, target: int) -> str:
+        """What a target is for an item: its class, rank and probability, or its map."""
+        node = Target.parse(self.targets[target])
+        if node.kind == "map":
+            return f"{node.layer}, map {node.number}"
+        row = self.items.index(item)
+        number = int(self.dataset["class_number"][row, target])
+        value = float(self.dataset["prediction"][row, target])
+        shown = f"p = {value:.3g}" if node.kind == "probability" else f"logit {value:.1f}"
+        rank = self.rank(item, number)
+        return f"{self._class(number)}\n{rank}{shown}"
+
+    def rank(self, item: str, number: int) -> str:
+        """Rank of a class among an item's predictions, as "rank 1, "; empty if not known."""
+        if self.predictions is None or item not in self.predictions.index:
+            return ""
+        columns = [f"top{n}" for n in range(1, TOP + 1) if f"top{n}" in self.predictions]
+        top = [int(n) for n in np.asarray(self.predictions.loc[item, columns])]
+        return f"rank {top.index(number) + 1}, " if number in top else f"rank over {len(top)}, "
+
+    def truth(self, item: str) -> str:
+        """Name of an item and its true class, where that is known."""
+        name = shorten_name(item)
+        if self.predictions is None or item not in self.predictions.index:
+            return name
+        found = str(self.predictions.loc[item, "name"])
+        return f"{name}\n({shorten(found, 28)})" if found else name
+
+    def _class(self, number: int) -> str:
+        return shorten(self.classes[number], 28)
+
+
+def shorten_name(item: str) -> str:
+    """The last part of an item's name, without suffix, for a label."""
+    return shorten(Path(item).stem.replace("_", " "), 24, placeholder="...")
+
+
+def chosen_items(maps: Sequence[ImageMaps], figure: ImageFigureSettings) -> list[str]:
+    """Names of the images to show.
+
+    Raises
+    ------
+    InputError
+        If the explanations share no item, or one that is named is not in each of them.
+    """
+    others = [set(one.items) for one in maps[1:]]
+    shared = [name for name in maps[0].items if all(name in other for other in others)]
+    if isinstance(figure.items, int):
+        if not shared:
+            raise InputError("the explanations of the figure share no item")
+        return shared[: figure.items]
+    for name in figure.items:
+        if name not in shared:
+            raise InputError(f"no explanation of item '{name}' in each of the figure's stores")
+    return figure.items
+
+
+def plain_image(one: ImageMaps, item: str) -> Panel:
+    """The image itself."""
+    return Panel(one.image(item), title="image")

@@ -1,0 +1,98 @@
+"""Figure 12 of the paper: relevance of one subject for several sizes of windows."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pydantic import Field
+
+from preddiff.figures.base import FIGURES
+from preddiff.figures.overlay import Scale, View, draw_scale, draw_slice
+from preddiff.figures.volume_maps import (
+    RELEVANCE,
+    OneSubject,
+    Slices,
+    VolumeFigureSettings,
+    VolumeMaps,
+    subject_of,
+)
+
+# The paper shows more of the smallest windows' maps: 10% of the maximum for k = 2.
+_THRESHOLD_SMALL_WINDOWS = 0.10
+
+
+@FIGURES.register
+class PatchSizes(VolumeFigureSettings, OneSubject, Slices):
+    """Relevance of one subject by several explanations, each on its own scale (figure 12)."""
+
+    several: ClassVar[bool] = True
+
+    kind: Literal["patch-sizes"] = Field(description="patch-sizes")
+
+    def draw(self, maps: Sequence[VolumeMaps]) -> Figure:
+        """Draw the figure of several explanations."""
+        slices = maps[0].slices(self.slices)
+        name = subject_of(maps, self.item)
+        thresholds = [
+            min(self.threshold, _THRESHOLD_SMALL_WINDOWS) if one.k <= 2 else self.threshold
+            for one in maps
+        ]
+        return patch_sizes(
+            maps[0].volume(name),
+            {f"{one.path.stem} (k = {one.k})": one.relevance(name) for one in maps},
+            thresholds,
+            maps[0].items.affine,
+            slices=slices,
+            axis=maps[0].axis,
+            colormap=self.colormap,
+            title=maps[0].label(name).replace("\n", ", "),
+        )
+
+
+def patch_sizes(
+    volume: NDArray[np.floating],
+    relevances: Mapping[str, NDArray[np.floating]],
+    thresholds: Sequence[float],
+    affine: NDArray[np.floating],
+    *,
+    slices: Sequence[int],
+    axis: int,
+    colormap: str,
+    title: str,
+) -> Figure:
+    """Relevance of one subject for several sizes of windows, each on its own scale (figure 12).
+
+    Parameters
+    ----------
+    volume : array (X, Y, Z)
+    relevances : mapping of str to array (X, Y, Z)
+        By label, such as "k = 3".
+    thresholds : sequence of float
+        One for each map.
+    affine : array (4, 4)
+    slices : sequence of int
+    axis : int
+        Axis of the slices.
+    colormap, title : str
+
+    Returns
+    -------
+    Figure
+    """
+    view = View(axis, affine)
+    size = (3.1 * len(relevances), 2.2 * len(slices) + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    grid = figure.subplots(len(slices), len(relevances), squeeze=False)
+    for column, ((label, relevance), threshold) in enumerate(
+        zip(relevances.items(), thresholds, strict=True)
+    ):
+        scale = Scale.of(relevance, threshold=threshold, colormap=colormap)
+        for row, number in enumerate(slices):
+            draw_slice(grid[row, column], view, number, volume, relevance, scale)
+            name = f"{label}, {view.name(number)}"
+            grid[row, column].set_title(name, fontsize=7)
+        draw_scale(figure, list(grid[:, column]), scale, RELEVANCE)
+    return figure

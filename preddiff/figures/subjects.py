@@ -1,0 +1,88 @@
+"""Figure 10 of the paper: one slice of several subjects of both classes."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pydantic import Field
+
+from preddiff.figures.base import FIGURES
+from preddiff.figures.overlay import PLANES, Scale, View, draw_scale, draw_slice
+from preddiff.figures.volume_maps import RELEVANCE, Slices, VolumeFigureSettings, VolumeMaps
+from preddiff.settings.base import Positive
+
+
+@FIGURES.register
+class Subjects(VolumeFigureSettings, Slices):
+    """One slice, the last one named, of several subjects of both classes (figure 10)."""
+
+    kind: Literal["subjects"] = Field(description="subjects")
+    per_class: Positive = Field(4, description="subjects of each class")
+
+    def draw(self, maps: Sequence[VolumeMaps]) -> Figure:
+        """Draw the figure of one explanation."""
+        one = maps[0]
+        slices = one.slices(self.slices)
+        chosen = [one.of_group(label)[: self.per_class] for label in one.classifier.classes]
+        names = [name for group in chosen for name in group]
+        return subjects(
+            [one.volume(name) for name in names],
+            [one.relevance(name) for name in names],
+            [one.label(name) for name in names],
+            one.items.affine,
+            columns=self.per_class,
+            number=slices[-1],
+            axis=one.axis,
+            threshold=self.threshold,
+            colormap=self.colormap,
+        )
+
+
+def subjects(
+    volumes: Sequence[NDArray[np.floating]],
+    relevances: Sequence[NDArray[np.floating]],
+    labels: Sequence[str],
+    affine: NDArray[np.floating],
+    *,
+    columns: int,
+    number: int,
+    axis: int,
+    threshold: float,
+    colormap: str,
+) -> Figure:
+    """One slice of several subjects of both classes, in rows, on one scale (figure 10).
+
+    Parameters
+    ----------
+    volumes, relevances : sequence of array (X, Y, Z)
+    labels : sequence of str
+        Names of the subjects, with class and prediction.
+    affine : array (4, 4)
+    columns : int
+        Subjects in a row.
+    number, axis : int
+        The slice.
+    threshold, colormap
+        Share of the absolute maximum below which nothing is shown, and Matplotlib's name
+        of a colour map.
+
+    Returns
+    -------
+    Figure
+    """
+    view = View(axis, affine)
+    rows = -(-len(volumes) // columns)
+    scale = Scale.of(*relevances, threshold=threshold, colormap=colormap)
+    figure = Figure(figsize=(2.2 * columns + 1.0, 2.3 * rows + 0.4), layout="constrained")
+    figure.suptitle(f"{PLANES[axis]} {view.name(number)}", fontsize=9)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, volume, relevance, label in zip(grid.flat, volumes, relevances, labels, strict=False):
+        axes.set_axis_on()
+        draw_slice(axes, view, number, volume, relevance, scale)
+        axes.set_title(label, fontsize=7)
+    draw_scale(figure, list(grid.flat), scale, RELEVANCE)
+    return figure

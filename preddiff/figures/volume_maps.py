@@ -1,0 +1,145 @@
+"""Maps of volumes for figures: relevance on the grid of the scans, read from a relevance store."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import Field
+
+from preddiff.classifiers.linear import LinearClassifier
+from preddiff.datasets.items import Items
+from preddiff.errors import InputError
+from preddiff.figures.base import FigureSettings
+from preddiff.settings.base import ItemName
+from preddiff.storage.inputs import Inputs
+from preddiff.storage.stores import open_dataset
+
+RELEVANCE = "relevance: weight of evidence [bits]"
+
+
+class VolumeFigureSettings(FigureSettings):
+    """A figure of volumes, after the paper's."""
+
+    dimensions: ClassVar[int] = 3
+
+
+class OneSubject(FigureSettings):
+    """Settings of a figure of one subject."""
+
+    item: ItemName | None = Field(
+        None,
+        description="subject to show; default: the one of the second class that the classifier is "
+        "surest of",
+    )
+
+
+class Slices(FigureSettings):
+    """Settings of a figure of some slices."""
+
+    slices: list[int] | None = Field(
+        None,
+        description="slices to show, along the classifier's axis; default: the first and the last "
+        "that the classifier sees",
+        min_length=1,
+    )
+
+
+class VolumeMaps:
+    """The relevance of one store on the grid of its items' volumes.
+
+    Parameters
+    ----------
+    path : Path
+        Relevance store; it knows its items and its classifier.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.dataset: xr.Dataset = open_dataset(path)
+        inputs = Inputs.of(path, self.dataset.attrs)
+        self.items = Items(inputs.data)
+        self.classifier = LinearClassifier.load(inputs.classifier)
+        self.names = [str(name) for name in self.dataset["item"].values]
+        self.k = int(self.dataset.attrs["k"])
+        spans = [n - m for n, m in zip(self.items.space, self.classifier.space, strict=True)]
+        self.axis = int(np.argmax(spans))
+
+    def slices(self, chosen: Sequence[int] | None) -> list[int]:
+        """Slices to show: those chosen, or the first and the last of the slab.
+
+        Raises
+        ------
+        InputError
+            If one lies outside the slab.
+        """
+        part = self.classifier.slab[self.axis]
+        for number in chosen or ():
+            if not part.start <= number < part.stop:
+                raise InputError(
+                    f"slice {number} lies outside the classifier's slab, "
+                    f"slices {part.start} to {part.stop - 1} of axis {self.axis}"
+                )
+        return list(chosen or dict.fromkeys((part.start, part.stop - 1)))
+
+    def volume(self, name: str) -> NDArray[np.float32]:
+        """An item's whole volume."""
+        return self.items.read([self.items.number(name)])[0, 0]
+
+    def relevance(self, name: str) -> NDArray[np.float32]:
+        """An item's relevance for the first target, NaN outside the slab."""
+        return self.on_grid(self.dataset["relevance"][self._row(name), 0].values)
+
+    def weights(self) -> NDArray[np.float32]:
+        """The classifier's weights, NaN outside the slab."""
+        return self.on_grid(self.classifier.weights[0])
+
+    def on_grid(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Put a slab's values on the volumes' grid."""
+        volume = np.full(self.items.space, np.nan, dtype=np.float32)
+        volume[self.classifier.slab] = values
+        return volume
+
+    def probability(self, name: str) -> float:
+        """Predicted probability of the second class."""
+        number = self.items.number(name)
+        return float(
+            self.classifier.probability(self.items.read([number], self.classifier.slab))[0]
+        )
+
+    def of_group(self, group: str) -> list[str]:
+        """Names of the explained items of a class."""
+        return [n for n in self.names if self.items.groups[self.items.number(n)] == group]
+
+    def label(self, name: str) -> str:
+        """Name, class and prediction of an item."""
+        group = self.items.groups[self.items.number(name)]
+        return f"{name} ({group})\np({self.classifier.classes[1]}) = {self.probability(name):.2f}"
+
+    def _row(self, name: str) -> int:
+        if name not in self._rows:
+            raise InputError(f"{self.path} has no item '{name}'")
+        return self._rows[name]
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.names)}
+
+
+def subject_of(maps: Sequence[VolumeMaps], item: str | None) -> str:
+    """Item to show: the one named, or that of the second class that is predicted surest.
+
+    Parameters
+    ----------
+    maps : sequence of VolumeMaps
+    item : str, optional
+    """
+    if item is not None:
+        return item
+    one = maps[0]
+    shared = set(one.names).intersection(*(other.names for other in maps))
+    candidates = [n for n in one.of_group(one.classifier.classes[1]) if n in shared]
+    return max(candidates or sorted(shared), key=one.probability)

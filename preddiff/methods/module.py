@@ -1,0 +1,87 @@
+"""A method of the user's own: a function from a target and an item to a map, in a Python file."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from preddiff import user_code
+from preddiff.errors import InputError
+from preddiff.methods.base import METHODS, Maps, MethodSettings, Nodes
+from preddiff.targets import Target
+
+
+@METHODS.register
+class ModuleMethod(MethodSettings):
+    """A method of your own.
+
+    The function takes `value` and `x` to a map: `x` is the item, a float32 tensor
+    (channels, *space), standardised as the classifier wants it; `value` takes inputs
+    (n, channels, *space) to the target's values (n,), and can be differentiated. It returns an
+    array or tensor (*space), or a pair of such with the standard error second.
+    """
+
+    method: Literal["module"] = Field(description="module")
+    module: user_code.Reference = Field(
+        description="path/to/file.py:function, which takes (value, x) to a map"
+    )
+
+    def input_files(self) -> list[Path]:
+        """The Python file, and what it imports from its own folder."""
+        return user_code.files_of(self.module)
+
+    def provenance(self) -> dict[str, object]:
+        """Name of the function, and digest of its file and of what that imports."""
+        return {
+            "function": user_code.name_of(self.module),
+            "files": user_code.digest_of(self.module),
+        }
+
+    def maps(self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target]) -> Maps:
+        """Call the function for each target."""
+        function = _load(self.module)
+        with torch.no_grad():
+            values = nodes(x[None].clone(), item)[0]
+        found = [
+            self._map(function, _value(nodes, item, number), x) for number in range(len(targets))
+        ]
+        maps, errors = zip(*found, strict=True)
+        return Maps(values, torch.stack(maps), torch.stack(errors))
+
+    def _map(
+        self, function: Callable[..., Any], value: Callable[[Tensor], Tensor], x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Map of a target and its standard error, each (*space)."""
+        with user_code.errors_of(self.module):
+            # A copy, since the function may change it in place.
+            found = function(value, x.clone())
+        pair = found if isinstance(found, tuple) else (found, None)
+        if len(pair) != 2:
+            raise InputError(f"{self.module} returned {len(pair)} values: give a map and its error")
+        relevance = self._checked(pair[0], x)
+        error = torch.zeros_like(relevance) if pair[1] is None else self._checked(pair[1], x)
+        return relevance, error
+
+    def _checked(self, values: Any, x: Tensor) -> Tensor:
+        found = torch.as_tensor(values).detach().to(x.device, torch.float64)
+        if found.shape != x.shape[1:]:
+            raise InputError(
+                f"{self.module} returned a map of shape {tuple(found.shape)} for an item of shape "
+                f"{tuple(x.shape)}: it must have one number for each voxel, {tuple(x.shape[1:])}"
+            )
+        return found
+
+
+def _load(reference: str) -> Callable[..., Any]:
+    function = user_code.load(reference)
+    if not callable(function):
+        raise InputError(f"{reference} is a {type(function).__name__}, not a function")
+    return function
+
+
+def _value(nodes: Nodes, item: str, number: int) -> Callable[[Tensor], Tensor]:
+    """One target's value, as a function of inputs (n, channels, *space)."""
+    return lambda inputs: nodes(inputs, item)[:, number]

@@ -1,0 +1,227 @@
+"""Prediction difference analysis: windows are redrawn one by one, and the targets asked again.
+
+L. M. Zintgraf, T. S. Cohen, T. Adel, M. Welling, "Visualizing deep neural network decisions:
+Prediction difference analysis", ICLR 2017, arXiv 1702.04595. Its section 3 is in
+`preddiff.windows` and `preddiff.evidence`, its sampler in `preddiff.samplers.conditional`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import Field
+
+from preddiff.classifiers.base import Classifier
+from preddiff.classifiers.network import NetworkNodes
+from preddiff.classifiers.readout import Readout
+from preddiff.devices import device_of
+from preddiff.engines import linear
+from preddiff.engines.base import Engine
+from preddiff.engines.dense import Dense
+from preddiff.engines.incremental.engine import Incremental
+from preddiff.errors import InputError
+from preddiff.methods.base import METHODS, MethodSettings, TargetSettings
+from preddiff.registry import Registry
+from preddiff.samplers.base import SAMPLERS, Sampler, SamplerSettings
+from preddiff.settings.base import Name, Positive, Settings
+from preddiff.targets import Target
+from preddiff.windows import Windows
+
+Estimator = Literal["exact", "samples"]
+
+# Windows per block unless the settings say: a few seconds of work for linear classifiers, and
+# minutes for networks.
+_BLOCK_EXACT_FORM, _BLOCK = 131_072, 1024
+
+
+class WindowSettings(TargetSettings):
+    """Windows, estimator and targets of an explanation (`preddiff open`)."""
+
+    k: Positive = Field(3, description="side of a window, in voxels")
+    l: Positive | None = Field(
+        7, description="side of the surroundings, in voxels; for conditional samplers"
+    )
+    stride: Positive = Field(1, description="distance of neighbouring windows, in voxels")
+    estimator: Estimator | None = Field(
+        None,
+        description="exact expectations, or those of S draws as in the paper; default: exact where "
+        "they are known, for linear classifiers, else samples",
+    )
+    samples: Annotated[int, Field(ge=2, lt=2**31)] = Field(10, description="draws S per window")
+    block: Positive | None = Field(
+        None,
+        description="windows per block, the unit of work that is stored and resumed; default: "
+        "131072 for linear classifiers, 1024 for networks",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where networks run; auto takes a GPU where there is one"
+    )
+    engine: Literal["incremental", "dense"] = Field(
+        "incremental",
+        description="how networks are evaluated: incremental recomputes only what a window "
+        "changes, where that is less work, and else whole passes; dense always whole passes",
+    )
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32", description="arithmetic of networks; tf32 is for GPUs"
+    )
+
+    def estimator_for(self, classifier: Classifier, sampler: SamplerSettings) -> Estimator:
+        """Estimator that is set, or the default of a classifier and a sampler.
+
+        Raises
+        ------
+        InputError
+            If exact expectations are asked for where there is no exact form.
+        """
+        exact = classifier.has_exact_form and sampler.has_exact_form(len(classifier.space))
+        if self.estimator == "exact" and not exact:
+            raise InputError(no_exact_form(classifier.has_exact_form))
+        return self.estimator or ("exact" if exact else "samples")
+
+    def block_for(self, classifier: Classifier) -> int:
+        """Windows per block that are set, or the default of a classifier."""
+        return self.block or (_BLOCK_EXACT_FORM if classifier.has_exact_form else _BLOCK)
+
+
+def no_exact_form(linear: bool) -> str:
+    """Message where exact expectations are asked for that do not exist."""
+    if not linear:
+        return "networks have no exact form: set it to samples"
+    return "the sampler's draws, such as clipped ones, have no exact form: set it to samples"
+
+
+@METHODS.register
+class PredictionDifference(MethodSettings, WindowSettings):
+    """Prediction difference analysis: a classifier, a sampler and windows."""
+
+    redraws_windows: ClassVar[bool] = True
+
+    method: Literal["prediction-difference"] = Field(
+        "prediction-difference", description="prediction-difference"
+    )
+    sampler: Name = Field(description="name of the sampler")
+    items_per_job: Positive | None = Field(
+        None,
+        description="items that one job explains; does not change results; default: 200 for linear "
+        "classifiers, about an hour's work of a GPU for networks, at 50,000 passes a second",
+    )
+    batch_size: Positive | None = Field(
+        None,
+        description="inputs per forward pass of a network; default: as suits the device",
+    )
+    nifti: bool = Field(False, description="write one NIfTI of the relevance for each subject")
+
+    @property
+    def sampler_name(self) -> str:
+        """The sampler."""
+        return self.sampler
+
+    @property
+    def window_side(self) -> int:
+        """K."""
+        return self.k
+
+
+if TYPE_CHECKING:
+    AnySampler: TypeAlias = SamplerSettings
+else:
+    AnySampler = SAMPLERS.union()
+
+
+class ExpectationSettings(Settings):
+    """What the expectations of an explanation are made by (`preddiff open`)."""
+
+    registries: ClassVar[dict[str, Registry[Any]]] = {"sampler": SAMPLERS}
+    kinds_at: ClassVar[dict[str, int]] = {"sampler": 1}
+
+    sampler: AnySampler = Field(description="what redraws a window")
+    windows: WindowSettings = Field(
+        default_factory=WindowSettings, description="windows, estimator and targets"
+    )
+
+
+def code_of_expectations(classifier: Any, sampler: SamplerSettings) -> tuple[str, ...]:
+    """Definitions that expectations depend on: roots of `digest_code`.
+
+    Parameters
+    ----------
+    classifier : Classifier or ClassifierSettings
+    sampler : SamplerSettings
+    """
+    engine = "linear_engine" if classifier.has_exact_form else "network_engine"
+    return (
+        f"{__name__}:{engine}",
+        f"{__name__}:WindowSettings",
+        f"{type(sampler).__module__}:{type(sampler).__name__}",
+        "preddiff.samplers.base:Sources",
+        "preddiff.datasets.items:Items",
+        *classifier.code,
+    )
+
+
+def provenance(
+    settings: WindowSettings, classifier: Classifier, sampler: SamplerSettings, seed: int
+) -> dict[str, Any]:
+    """What expectations depend on, beside items, sampler, classifier and code."""
+    estimator = settings.estimator_for(classifier, sampler)
+    found: dict[str, Any] = {
+        "k": settings.k,
+        "stride": settings.stride,
+        "block": settings.block_for(classifier),
+        "estimator": estimator,
+    }
+    if estimator == "samples":
+        found |= {"samples": settings.samples, "seed": seed}
+        if not classifier.has_exact_form:
+            found |= {"engine": settings.engine, "precision": settings.precision}
+    return found
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an engine is made for.
+
+    Attributes
+    ----------
+    sampler : Sampler
+    windows : Windows
+    targets : tuple of Target
+    classes : mapping of str to sequence of int
+        By item: the number of each target's class.
+    seed : int
+    """
+
+    sampler: Sampler
+    windows: Windows
+    targets: tuple[Target, ...]
+    classes: Mapping[str, Sequence[int]]
+    seed: int
+
+
+def linear_engine(
+    settings: WindowSettings, estimator: Estimator, classifier: Any, question: Question
+) -> Engine:
+    """Engine of a classifier that has an exact form."""
+    sampler, windows, targets = question.sampler, question.windows, question.targets
+    if estimator == "exact":
+        return linear.Exact(classifier, sampler, windows, targets)
+    return linear.Samples(classifier, sampler, windows, targets, settings.samples, question.seed)
+
+
+def network_engine(
+    settings: WindowSettings, classifier: Any, question: Question, batch_size: int | None
+) -> Engine:
+    """Engine of a network, on the device that is set."""
+    device = device_of(settings.device)
+    readout = Readout(question.targets)
+    kind = Dense if settings.engine == "dense" else Incremental
+    return kind(
+        NetworkNodes(classifier, readout, question.classes, device, settings.precision),
+        question.sampler,
+        question.windows,
+        settings.samples,
+        question.seed,
+        batch_size,
+        standardisation=classifier.standardisation,
+        device=device,
+    )

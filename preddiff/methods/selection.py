@@ -1,0 +1,186 @@
+"""Which targets of which items an explanation is of, and what class each target is for an item."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from preddiff.classifiers.layers import count_maps
+from preddiff.classifiers.linear import LinearClassifier
+from preddiff.classifiers.network import Network
+from preddiff.datasets.items import Items
+from preddiff.errors import InputError
+from preddiff.methods.base import TargetSettings
+from preddiff.samplers.base import Sources
+from preddiff.storage.inputs import Inputs
+from preddiff.storage.provenance import digest_json
+from preddiff.targets import TRUE, Target, expand
+
+AnyClassifier = LinearClassifier | Network
+
+
+def chosen_items(items: Items, settings: TargetSettings) -> list[str]:
+    """Names of the items that are explained.
+
+    Raises
+    ------
+    InputError
+        If there is no such item.
+    """
+    if isinstance(settings.items, list):
+        return [items.names[items.number(name)] for name in settings.items]
+    held_out = ~items.training
+    everything = items.are_volumes or not held_out.any()
+    names = [n for n, kept in zip(items.names, held_out, strict=True) if kept or everything]
+    return names[: settings.items]
+
+
+def chosen_targets(
+    settings: TargetSettings, classifier: AnyClassifier, default: str = "probability:top-1"
+) -> list[Target]:
+    """Targets that are explained.
+
+    Parameters
+    ----------
+    settings : TargetSettings
+    classifier : LinearClassifier or Network
+    default : str
+        Target of a classifier that ranks classes, if none is named; of others it is the
+        probability of the second class.
+
+    Raises
+    ------
+    InputError
+        If the classifier has no such class or layer.
+    """
+    if not classifier.ranks_classes:
+        default = f"probability:{classifier.classes[1]}"
+    named = settings.targets or [default]
+    if not isinstance(classifier, Network):
+        return [Target.parse(text) for text in named]
+    x = torch.zeros((1, classifier.channels, *classifier.space))
+    return expand(named, lambda layer: count_maps(classifier.module, layer, x))
+
+
+def target_classes(
+    targets: Sequence[Target],
+    items: Sequence[str],
+    classifier: AnyClassifier,
+    predictions: pd.DataFrame | None,
+) -> NDArray[np.int64]:
+    """Number of each target's class (items, targets); -1 for feature maps.
+
+    Parameters
+    ----------
+    targets : sequence of Target
+    items : sequence of str
+    classifier : LinearClassifier or Network
+    predictions : DataFrame, optional
+        Table of `preddiff predict`, by item; needed for true and top classes.
+
+    Raises
+    ------
+    InputError
+        If there is no such class, or an item's class is not known.
+    """
+    if not classifier.ranks_classes:
+        numbers = [classifier.class_number(target.label) for target in targets]
+        return np.tile(numbers, (len(items), 1))
+    columns = [
+        classes_of(target, items, classifier.class_number, predictions) for target in targets
+    ]
+    largest = max((number for column in columns for number in column), default=-1)
+    if largest >= len(classifier.classes):
+        raise InputError(
+            "the classes of the table of predictions are not this network's; run preddiff predict"
+        )
+    return np.array(columns, dtype=np.int64).T.reshape(len(items), len(targets))
+
+
+def classes_of(
+    target: Target,
+    items: Sequence[str],
+    class_number: Callable[[str], int],
+    predictions: pd.DataFrame | None,
+) -> list[int]:
+    """Number of a target's class for each item; -1 for feature maps.
+
+    Parameters
+    ----------
+    target : Target
+    items : sequence of str
+    class_number : callable
+        Takes the name of a class to its number.
+    predictions : DataFrame, optional
+        What `read_predictions` returns; needed for true and top classes.
+
+    Raises
+    ------
+    InputError
+        If there is no such class, or an item's true class is not known.
+    """
+    if target.kind == "map":
+        return [-1] * len(items)
+    rank = target.rank
+    if rank is None and target.label != TRUE:
+        return [class_number(target.label)] * len(items)
+    if predictions is None:
+        raise InputError(f"target '{target}' needs the table of predictions (--predictions)")
+    column = "class" if rank is None else f"top{rank}"
+    if column not in predictions:
+        known = sum(f"top{n}" in predictions for n in range(1, len(predictions.columns) + 1))
+        raise InputError(f"target '{target}': only the top {known} classes are known")
+    unknown = [item for item in items if item not in predictions.index]
+    if unknown:
+        raise InputError(
+            f"target '{target}': the table of predictions has no item '{unknown[0]}': run preddiff "
+            "predict on this dataset"
+        )
+    found = [int(number) for number in predictions.loc[list(items), column]]
+    for item, number in zip(items, found, strict=True):
+        if number < 0:
+            raise InputError(
+                f"target '{target}': the true class of item '{item}' is not known; name it in the "
+                "dataset's sheet, or explain top-1"
+            )
+    return found
+
+
+def item_digests(items: Items, names: Sequence[str], classes: NDArray[np.int64]) -> list[str]:
+    """Digest of each explained item, of its values, and of its targets' classes."""
+    return [
+        digest_json((name, items.digests[items.number(name)], [int(c) for c in row]))
+        for name, row in zip(names, classes, strict=True)
+    ]
+
+
+def sources_of(
+    inputs: Inputs, items: Items, classifier: AnyClassifier, l: int | None, seed: int
+) -> Sources:
+    """What the sampler of an explanation learns from.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    items : Items
+        The explained ones, which are also learnt from unless the inputs name others.
+    classifier : LinearClassifier or Network
+    l : int, optional
+        Side of the surroundings.
+    seed : int
+    """
+    donors = items if inputs.donors is None else Items(inputs.donors)
+    return Sources(donors, classifier.slab, l, inputs.gaussian, seed)
+
+
+def about_classifier(classifier: AnyClassifier) -> dict[str, Any]:
+    """Attributes of a store that tell what the classifier sees and knows."""
+    return {
+        "corner": list(classifier.corner),
+        "space": list(classifier.space),
+        "classes": list(classifier.classes),
+        "training_size": classifier.training_size,
+    }

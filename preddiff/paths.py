@@ -1,0 +1,189 @@
+"""Where the results of a study lie: stores, classifiers and tables, and how they are named."""
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+from preddiff.classifiers.base import ClassifierSettings
+from preddiff.datasets.base import Geometry
+from preddiff.datasets.slab import Slab
+from preddiff.samplers.base import SamplerSettings
+from preddiff.settings.study import Study
+
+Key = tuple[str, ...]
+
+
+def distinct_names(keys: Iterable[Key]) -> dict[Key, str]:
+    """Names for file names, made of several names each, so that no two are the same.
+
+    Parts are joined by `-`. Where that would give two keys the same name, as for ("a-b", "c") and
+    ("a", "b-c"), those are joined by `.`, which no name of a configuration has in it.
+
+    Parameters
+    ----------
+    keys : iterable of tuple of str
+        Parts without `.`.
+
+    Returns
+    -------
+    dict of tuple to str
+    """
+    chosen = list(dict.fromkeys(keys))
+    joined = ["-".join(key) for key in chosen]
+    return {
+        key: name if joined.count(name) == 1 else ".".join(key)
+        for key, name in zip(chosen, joined, strict=True)
+    }
+
+
+def trackable(path: Path) -> bool:
+    """Whether Snakemake can track a file: it takes braces in a name for wildcards."""
+    return not {"{", "}"}.intersection(str(path))
+
+
+def pattern(names: Iterable[str]) -> str:
+    """Regular expression of some names; matches nothing if there are none."""
+    return "|".join(name.replace(".", r"\.") for name in names) or "(?!)"
+
+
+class Paths:
+    """Where the results of a study lie.
+
+    Parameters
+    ----------
+    study : Study
+
+    Attributes
+    ----------
+    results : str
+        Folder of the study's results.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.results = f"results/{study.study}"
+        self._geometries: dict[str, Geometry | None] = {}
+
+    def store(self, kind: str, name: str) -> str:
+        """What Snakemake tracks of a store that one job writes whole: its metadata file."""
+        return f"{self.results}/{kind}/{name}.zarr/zarr.json"
+
+    def classifier_file(self, classifier: str) -> str:
+        """Description of a classifier, which is written last."""
+        return f"{self.results}/classifiers/{classifier}/classifier.json"
+
+    def table(self, kind: str, name: str) -> str:
+        """Path of a table."""
+        return f"{self.results}/tables/{kind}-{name}.tsv"
+
+    def classifier_of(self, explanation: str) -> ClassifierSettings:
+        """Classifier of an explanation."""
+        return self.study.classifiers[self.study.explanations[explanation].classifier]
+
+    def sampler_of(self, explanation: str) -> SamplerSettings:
+        """Sampler of an explanation that redraws windows."""
+        sampler = self.study.sampler_of(self.study.explanations[explanation])
+        assert sampler is not None
+        return sampler
+
+    def classifier_file_of(self, explanation: str) -> str:
+        """Description of an explanation's classifier."""
+        return self.classifier_file(self.study.explanations[explanation].classifier)
+
+    def geometry(self, classifier: str) -> Geometry:
+        """How images are resized and cut for a classifier.
+
+        Raises
+        ------
+        InputError
+            If its weights, which tell that, are not known.
+        """
+        if classifier not in self._geometries:
+            self._geometries[classifier] = self.study.classifiers[classifier].geometry
+        return self._geometries[classifier] or Geometry(resize=None, crop=None)
+
+    def data_key(self, dataset: str, classifier: str) -> Key:
+        """Parts of a data store's name: images are prepared for the classifiers that see them."""
+        if not self.study.datasets[dataset].needs_geometry:
+            return (dataset,)
+        geometry = self.geometry(classifier)
+        return (dataset, str(geometry.resize or "as-is"), str(geometry.crop))
+
+    @cached_property
+    def _data_names(self) -> dict[Key, str]:
+        keys: list[Key] = [
+            (name,) for name, one in self.study.datasets.items() if not one.needs_geometry
+        ]
+        for one in self.study.explanations.values():
+            for dataset in (self.study.explained(one), self.study.sampled(one)):
+                keys.append(self.data_key(dataset, one.classifier))
+        return distinct_names(keys)
+
+    @cached_property
+    def image_stores(self) -> dict[str, Key]:
+        """Stores of images that are resized and cut: the parts of each one's name."""
+        return {name: key for key, name in self._data_names.items() if len(key) > 1}
+
+    def data(self, dataset: str, classifier: str) -> str:
+        """Data store of a dataset, as a classifier sees it."""
+        return self.store("data", self._data_names[self.data_key(dataset, classifier)])
+
+    def data_of(self, explanation: str) -> str:
+        """Data store of the items that are explained."""
+        one = self.study.explanations[explanation]
+        return self.data(self.study.explained(one), one.classifier)
+
+    def sampled_data_of(self, explanation: str) -> str:
+        """Data store that an explanation's sampler takes patches and donors from."""
+        one = self.study.explanations[explanation]
+        return self.data(self.study.sampled(one), one.classifier)
+
+    def gaussian_key(self, explanation: str) -> Key | None:
+        """Parts of the name of the Gaussian that an explanation draws from, if it does."""
+        one = self.study.explanations[explanation]
+        sampler = self.study.sampler_of(one)
+        if sampler is None or sampler.gaussian is None:
+            return None
+        data = self.data_key(self.study.sampled(one), one.classifier)
+        place: Key = ()
+        if sampler.is_located:
+            slab = self.slab_of(explanation)
+            place = (f"axis{slab.axis}", *map(str, slab.slices))
+        return (*data, f"l{getattr(one, 'l', None)}", str(one.sampler_name), *place)
+
+    def slab_of(self, explanation: str) -> Slab:
+        """Slab of an explanation's classifier; of one that sees whole volumes, the usual one."""
+        classifier = self.classifier_of(explanation)
+        return classifier.part(Slab) if isinstance(classifier, Slab) else Slab()
+
+    @cached_property
+    def _gaussian_names(self) -> dict[Key, str]:
+        keys = (self.gaussian_key(name) for name in self.study.explanations)
+        return distinct_names(key for key in keys if key is not None)
+
+    def gaussian_of(self, explanation: str) -> str | None:
+        """Name of the Gaussian that an explanation draws from, if it does."""
+        key = self.gaussian_key(explanation)
+        return None if key is None else self._gaussian_names[key]
+
+    def gaussian_store(self, explanation: str) -> list[str]:
+        """Store of the Gaussian that an explanation draws from, if it does."""
+        name = self.gaussian_of(explanation)
+        return [] if name is None else [self.store("gaussians", name)]
+
+    @cached_property
+    def predicted(self) -> dict[str, Key]:
+        """Tables of predictions: dataset and classifier of each."""
+        pairs = [
+            (self.study.explained(one), one.classifier)
+            for name, one in self.study.explanations.items()
+            if self.classifier_of(name).ranks_classes
+        ]
+        return {name: key for key, name in distinct_names(pairs).items()}
+
+    def predictions_of(self, explanation: str) -> list[str]:
+        """Table of what an explanation's classifier makes of the items, if there is one."""
+        one = self.study.explanations[explanation]
+        pair = (self.study.explained(one), one.classifier)
+        names = {key: name for name, key in self.predicted.items()}
+        return [self.table("predictions", names[pair])] if pair in names else []

@@ -1,0 +1,88 @@
+"""Registries: the kinds of one thing, each of which names itself in a module of its own."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args
+
+from pydantic import Discriminator, Tag
+
+Kind = TypeVar("Kind", bound=type)
+
+
+class Registry(Generic[Kind]):
+    """The kinds of one thing: samplers, methods, classifiers, datasets or figures.
+
+    A kind is a class of settings that also says what its kind can do and makes it. It is found by
+    importing the modules of a package, so that a new kind is a new file and nothing else.
+
+    Parameters
+    ----------
+    package : str
+        Dotted name of the package whose modules hold the kinds.
+    key : str
+        The key that names the kind in a configuration: a field of type `Literal`.
+    default : str, optional
+        Kind of settings without that key.
+
+    Examples
+    --------
+    >>> from preddiff.samplers.base import SAMPLERS
+    >>> sorted(SAMPLERS.names())
+    ['conditional', 'grey', 'marginal', 'module']
+    """
+
+    def __init__(self, package: str, key: str = "kind", default: str | None = None) -> None:
+        self.package = package
+        self.key = key
+        self.default = default
+        self._kinds: dict[str, Kind] = {}
+        self._complete = False
+
+    def register(self, kind: Kind) -> Kind:
+        """Add a kind; a decorator of its class."""
+        self._kinds[self.name_of(kind)] = kind
+        return kind
+
+    def name_of(self, kind: type) -> str:
+        """Name of a kind: the value of its class's key."""
+        fields: Any = kind.model_fields  # type: ignore[attr-defined]
+        (name,) = get_args(fields[self.key].annotation)
+        return str(name)
+
+    def names(self) -> list[str]:
+        """Names of all kinds, by the alphabet."""
+        if not self._complete:
+            package = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(package.__path__, f"{self.package}."):
+                importlib.import_module(module.name)
+            self._complete = True
+        return sorted(self._kinds)
+
+    def __iter__(self) -> Iterator[Kind]:
+        return (self._kinds[name] for name in self.names())
+
+    def __getitem__(self, name: str) -> Kind:
+        self.names()
+        return self._kinds[name]
+
+    def only(self, wanted: Callable[[Any], bool]) -> "Registry[Kind]":
+        """Registry of the kinds that something is true of; none of them is the default."""
+        found: Registry[Kind] = Registry(self.package, self.key)
+        found._kinds = {self.name_of(kind): kind for kind in self if wanted(kind)}
+        found._complete = True
+        return found
+
+    def union(self) -> Any:
+        """Type of a pydantic field that takes settings of any kind."""
+        kinds = tuple(Annotated[kind, Tag(self.name_of(kind))] for kind in self)
+        # A union of types that are only known when the program runs.
+        return Annotated[Union[kinds], Discriminator(self.tag)]  # noqa: UP007
+
+    def tag(self, data: Any) -> str | None:
+        """Name of the kind that settings are of, given as a mapping or as an object."""
+        if isinstance(data, dict):
+            found = data.get(self.key, self.default)
+        else:
+            found = getattr(data, self.key, None)
+        return None if found is None else str(found)

@@ -1,0 +1,78 @@
+"""Relevance stores: their layout, which explanations of any method share."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from preddiff.storage.stores import Variable, axes, create
+from preddiff.targets import Target
+
+# Maps that are stored together: all of a few classes, a part of a layer of many.
+TARGETS_PER_CHUNK = 64
+
+_ITEMS_PER_WRITE = 8
+_BYTES_PER_WRITE = 64_000_000
+
+
+def create_relevance(
+    folder: Path,
+    items: list[str],
+    targets: list[str],
+    classes: NDArray[np.int64],
+    predictions: NDArray[np.floating],
+    provenance: dict[str, Any],
+    about: dict[str, Any],
+) -> None:
+    """Make an empty relevance store: what explanations of any method have in common.
+
+    Parameters
+    ----------
+    folder : Path
+    items, targets : list of str
+    classes : int64 array (items, targets)
+        Number of each target's class.
+    predictions : array (items, targets)
+        Value of each target for the intact item.
+    provenance, about : mapping
+        Attributes; the latter with `corner` and `space` of the classifier's input.
+    """
+    space, corner = about["space"], about["corner"]
+    names = axes(len(space))
+    dimensions = ("item", "target", *names)
+    shape = (len(items), len(targets), *space)
+    chunk = (1, min(len(targets), TARGETS_PER_CHUNK), *space)
+    units = {Target.parse(text).unit for text in targets}
+    unit = {"units": units.pop()} if len(units) == 1 else {}
+    meanings = {
+        "relevance": "mean evidence of a voxel's windows",
+        "stderr": "standard error from the draws",
+    }
+    create(
+        folder,
+        {
+            name: Variable(dimensions, shape, chunk, {"long_name": meaning, **unit})
+            for name, meaning in meanings.items()
+        },
+        {
+            "item": ("item", np.array(items)),
+            "target": ("target", np.array(targets)),
+            **{a: (a, np.arange(c, c + n)) for a, c, n in zip(names, corner, space, strict=True)},
+            "class_number": (("item", "target"), classes),
+            "prediction": (("item", "target"), predictions),
+        },
+        provenance,
+        about,
+    )
+
+
+def parts_to_write(stored: zarr.Array[Any]) -> Iterator[slice]:
+    """Ranges of items that are written in one go: Zarr then compresses several at a time."""
+    size = stored.dtype.itemsize * math.prod(stored.shape[1:])
+    step = max(1, min(_ITEMS_PER_WRITE, _BYTES_PER_WRITE // size))
+    for first in range(0, stored.shape[0], step):
+        yield slice(first, min(first + step, stored.shape[0]))

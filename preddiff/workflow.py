@@ -1,0 +1,385 @@
+"""What a study consists of: its stores and files, their shards and resources, and what they need.
+
+The rules of the workflow ask a `Plan`; nothing here runs a stage or knows Snakemake.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from preddiff.classifiers.base import CLASSIFIERS, ClassifierSettings
+from preddiff.datasets.base import Geometry
+from preddiff.methods.prediction_difference import (
+    ExpectationSettings,
+    WindowSettings,
+    code_of_expectations,
+)
+from preddiff.paths import Key, Paths, trackable
+from preddiff.settings.options import write_settings
+from preddiff.storage.provenance import digest_code
+
+# Forward passes of a network that an hour of a GPU is expected to suffice for, and items that any
+# job has at most.
+PASSES_PER_JOB = 3600 * 50_000
+ITEMS_PER_JOB = 1000
+ITEMS_PER_JOB_EXACT_FORM = 200
+
+# Cores that a network is run on, where there are as many.
+NETWORK_THREADS = 4
+
+
+def growing(first: int) -> Callable[[Any, int], int]:
+    """A resource of which a job that failed gets more when it is tried again."""
+    return lambda wildcards, attempt: first * attempt
+
+
+def code_of(command: str, *roots: str) -> str:
+    """Digest of the code that a subcommand's results depend on.
+
+    Parameters
+    ----------
+    command : str
+        Name of the subcommand, such as `prepare-images`.
+    *roots : str
+        Definitions that it finds by registries, so that its own code does not name them.
+    """
+    return digest_code(f"preddiff.stages.{command.replace('-', '_')}:run", *roots)
+
+
+def root_of(kind: object) -> str:
+    """Root of `digest_code` for settings of some kind: their class."""
+    cls = kind if isinstance(kind, type) else type(kind)
+    return f"{cls.__module__}:{cls.__name__}"
+
+
+class Plan(Paths):
+    """What a study consists of.
+
+    Parameters
+    ----------
+    study : Study
+    """
+
+    # Datasets
+
+    def datasets_made_by(self, command: str) -> list[str]:
+        """Names of the datasets whose stores a subcommand makes."""
+        return [name for name, one in self.study.datasets.items() if one.command == command]
+
+    def datasets_with_table_from(self, command: str) -> list[str]:
+        """Names of the datasets whose tables a subcommand makes."""
+        return [n for n, one in self.study.datasets.items() if one.table_command == command]
+
+    def table_of(self, dataset: str) -> str:
+        """Table of a dataset's items: the user's, or one that a rule makes."""
+        given = self.study.datasets[dataset].given_table
+        return str(given) if given else f"{self.results}/cohorts/{dataset}/participants.tsv"
+
+    def table_settings(self, dataset: str) -> str:
+        """Settings of the subcommand that makes a dataset's table."""
+        return write_settings(self.study.datasets[dataset].table_settings)
+
+    def preparation(self, dataset: str) -> str:
+        """Settings of the subcommand that makes a dataset's store."""
+        return write_settings(self.study.datasets[dataset].preparation)
+
+    def image_files(self, data: str) -> list[str]:
+        """Files that a store of images depends on."""
+        return self.files_of(self.image_stores[data][0])
+
+    def files_of(self, dataset: str) -> list[str]:
+        """Files that a data store depends on, as far as they exist and can be tracked."""
+        if dataset not in self._files:
+            files = self.study.datasets[dataset].input_files()
+            self._files[dataset] = [str(path) for path in files if trackable(path)]
+        return self._files[dataset]
+
+    @cached_property
+    def _files(self) -> dict[str, list[str]]:
+        return {}
+
+    def image_settings(self, data: str) -> str:
+        """Settings of `prepare-images`, for a store."""
+        dataset, resize, crop = self.image_stores[data]
+        geometry = Geometry(
+            resize=None if resize == "as-is" else int(resize),
+            crop=None if crop == "None" else int(crop),
+        )
+        images = self.study.datasets[dataset]
+        return write_settings(images=images.preparation, geometry=geometry)
+
+    # Classifiers
+
+    @property
+    def classifier_kinds(self) -> list[type[ClassifierSettings]]:
+        """All kinds of classifiers, for each of which there is a rule."""
+        return list(CLASSIFIERS)
+
+    def classifiers(self, kind: type[ClassifierSettings]) -> list[str]:
+        """Names of the classifiers of a kind."""
+        return [name for name, one in self.study.classifiers.items() if type(one) is kind]
+
+    def classifier_arguments(self, classifier: str) -> list[str]:
+        """Arguments of the subcommand that makes a classifier, but for where to."""
+        one = self.study.classifiers[classifier]
+        arguments = ["--settings", write_settings(one.making)]
+        for data in self.training_data_of(classifier):
+            arguments += ["--data", str(Path(data).parent), "--seed", str(self.study.seed)]
+        for weights in self.weights_of(classifier):
+            arguments += ["--state-dict", weights]
+        return arguments
+
+    def classifier_inputs(self, classifier: str) -> list[str]:
+        """The user's files that a classifier is made from, as far as they can be tracked."""
+        files = self.study.classifiers[classifier].input_files()
+        return [str(path) for path in files if trackable(path)]
+
+    def training_data_of(self, classifier: str) -> list[str]:
+        """Data store that a classifier is trained on, if it is."""
+        dataset = self.study.classifiers[classifier].training_dataset
+        return [] if dataset is None else [self.data(dataset, classifier)]
+
+    def weights_of(self, classifier: str) -> list[str]:
+        """Weights that a rule fetches for a classifier, if any."""
+        wanted = self.study.classifiers[classifier].weights_to_fetch
+        return [] if wanted is None else [f"{self.results}/weights/{'-'.join(wanted)}.safetensors"]
+
+    def code_of_classifier(self, classifier: str) -> str:
+        """Digest of the code that makes a classifier."""
+        one = self.study.classifiers[classifier]
+        return code_of(one.command, root_of(one))
+
+    # Explanations
+
+    @cached_property
+    def redrawing(self) -> list[str]:
+        """Explanations by methods that redraw windows, which have stores of expectations."""
+        return [n for n, one in self.study.explanations.items() if one.redraws_windows]
+
+    @cached_property
+    def mapped(self) -> list[str]:
+        """Explanations by methods that make maps in one go."""
+        return [n for n, one in self.study.explanations.items() if not one.redraws_windows]
+
+    def expectation_settings(self, explanation: str) -> str:
+        """Settings of `open`, for an explanation."""
+        one = self.study.explanations[explanation]
+        sampler = self.sampler_of(explanation)
+        # Where it takes its patches from is told by the store that it is given.
+        sampler = sampler.model_copy(update={"dataset": None})
+        windows = one.part(WindowSettings)
+        return write_settings(ExpectationSettings(sampler=sampler, windows=windows))
+
+    def open_arguments(self, explanation: str) -> list[str]:
+        """Stores and files that `open` is given."""
+        arguments = self.map_arguments(explanation)
+        arguments += ["--donors", str(Path(self.sampled_data_of(explanation)).parent)]
+        for store in self.gaussian_store(explanation):
+            arguments += ["--gaussian", str(Path(store).parent)]
+        if self.study.keep_numbers_of is not None:
+            arguments += ["--keep-numbers-of", self.study.keep_numbers_of]
+        return arguments
+
+    def map_arguments(self, explanation: str) -> list[str]:
+        """Stores and files that `map` is given."""
+        arguments = ["--data", str(Path(self.data_of(explanation)).parent)]
+        arguments += ["--classifier", str(Path(self.classifier_file_of(explanation)).parent)]
+        for table in self.predictions_of(explanation):
+            arguments += ["--predictions", table]
+        return arguments
+
+    def sampler_files(self, explanation: str) -> list[str]:
+        """The user's files that a sampler is made from."""
+        return [str(path) for path in self.sampler_of(explanation).input_files()]
+
+    def method_files(self, explanation: str) -> list[str]:
+        """The user's files that a method is made from."""
+        return [str(path) for path in self.study.explanations[explanation].input_files()]
+
+    def batch_size_of(self, explanation: str) -> int:
+        """Inputs per forward pass; 0 for as many as suit the device."""
+        return getattr(self.study.explanations[explanation], "batch_size", None) or 0
+
+    def code_of_expectations(self, explanation: str) -> str:
+        """Digest of the code that an explanation's expectations depend on."""
+        roots = code_of_expectations(self.classifier_of(explanation), self.sampler_of(explanation))
+        return code_of("open", "preddiff.stages.explain:run", *roots)
+
+    def map_settings(self, explanation: str) -> str:
+        """Settings of `map`, for an explanation."""
+        return write_settings(self.study.explanations[explanation])
+
+    def code_of_map(self, explanation: str) -> str:
+        """Digest of the code that an explanation's maps depend on."""
+        one = self.study.explanations[explanation]
+        return code_of("map", root_of(one), *one.code, *self.classifier_of(explanation).code)
+
+    def number_of_items(self, explanation: str) -> int:
+        """Items that an explanation explains, at most."""
+        one = self.study.explanations[explanation]
+        if isinstance(one.items, int):
+            return one.items
+        if one.items is not None:
+            return len(one.items)
+        return self._counts(self.study.explained(one))
+
+    def _counts(self, dataset: str) -> int:
+        """Items of a dataset; tables and folders are read once."""
+        if dataset not in self._counted:
+            self._counted[dataset] = self.study.datasets[dataset].number_of_items()
+        return self._counted[dataset]
+
+    @cached_property
+    def _counted(self) -> dict[str, int]:
+        return {}
+
+    def items_per_job(self, explanation: str) -> int:
+        """Items that one job explains."""
+        one: Any = self.study.explanations[explanation]
+        if one.items_per_job:
+            return int(one.items_per_job)
+        if self.classifier_of(explanation).has_exact_form:
+            return ITEMS_PER_JOB_EXACT_FORM
+        space = self.space_of(explanation)
+        windows = math.prod(math.ceil((n - one.k) / one.stride + 1) for n in space)
+        return max(1, min(ITEMS_PER_JOB, PASSES_PER_JOB // max(1, windows * one.samples)))
+
+    def space_of(self, explanation: str) -> tuple[int, ...]:
+        """Spatial shape of the input of an explanation's classifier, a network."""
+        one = self.study.explanations[explanation]
+        dataset = self.study.datasets[self.study.explained(one)]
+        known = self.classifier_of(explanation).space or dataset.space
+        side = self.geometry(one.classifier).crop
+        return known or (side or 1,) * dataset.dimensions
+
+    def shards_of(self, explanation: str) -> list[str]:
+        """Markers of an explanation's shards: ranges of its items, one job each."""
+        step = self.items_per_job(explanation)
+        return [
+            f"{self.results}/expectations/{explanation}.done/"
+            f"items-{first:05d}-{first + step:05d}.json"
+            for first in range(0, self.number_of_items(explanation), step)
+        ]
+
+    def gpus_of(self, explanation: str) -> int:
+        """GPUs that one job of an explanation uses."""
+        device = getattr(self.study.explanations[explanation], "device", "auto")
+        return int(self.classifier_of(explanation).is_network and device != "cpu")
+
+    def threads_of(self, explanation: str) -> int:
+        """Cores that one job of an explanation uses."""
+        return NETWORK_THREADS if self.classifier_of(explanation).is_network else 1
+
+    # Gaussians
+
+    @cached_property
+    def gaussians(self) -> dict[str, str]:
+        """Gaussians, each with one of the explanations that it serves, which tells all of it."""
+        found: dict[str, str] = {}
+        for explanation in self.study.explanations:
+            name = self.gaussian_of(explanation)
+            if name is not None:
+                found.setdefault(name, explanation)
+        return found
+
+    def gaussian_settings(self, gaussian: str) -> str:
+        """Settings of `gaussian`, for a store."""
+        explanation = self.gaussians[gaussian]
+        sampler = self.sampler_of(explanation)
+        assert sampler.gaussian is not None
+        given: dict[str, Any] = {"gaussian": sampler.gaussian}
+        if sampler.is_located:
+            given["slab"] = self.slab_of(explanation)
+        return write_settings(**given, l=getattr(self.study.explanations[explanation], "l", None))
+
+    # Predictions, deletion and localisation
+
+    def code_of_predictions(self, predictions: str) -> str:
+        """Digest of the code that a table of predictions depends on."""
+        _, classifier = self.predicted[predictions]
+        return code_of("predict", *self.study.classifiers[classifier].code)
+
+    @cached_property
+    def compared(self) -> dict[str, Key]:
+        """Deletion curves: dataset and classifier of the explanations that are compared."""
+        return {name: key for name, key in self.predicted.items() if self._conditional(key)}
+
+    def _of_pair(self, key: Key) -> list[str]:
+        return [
+            name
+            for name, one in self.study.explanations.items()
+            if (self.study.explained(one), one.classifier) == key
+        ]
+
+    def _conditional(self, key: Key) -> str | None:
+        """First explanation by a Gaussian, whose windows and Gaussian serve all."""
+        return next((name for name in self._of_pair(key) if self.gaussian_key(name)), None)
+
+    def compared_explanations(self, deletion: str) -> list[str]:
+        """Explanations of the same items by the same classifier."""
+        return self._of_pair(self.compared[deletion])
+
+    def filling(self, deletion: str) -> str:
+        """Explanation whose Gaussian fills windows that are deleted."""
+        found = self._conditional(self.compared[deletion])
+        assert found is not None
+        return found
+
+    def code_of_deletion(self, deletion: str) -> str:
+        """Digest of the code that deletion curves depend on."""
+        _, classifier = self.compared[deletion]
+        filling = self.sampler_of(self.filling(deletion))
+        return code_of("deletion", root_of(filling), *self.study.classifiers[classifier].code)
+
+    def localised(self, classifier: str) -> list[str]:
+        """Explanations of a classifier whose training cohort has truth masks."""
+        dataset = self.study.classifiers[classifier].training_dataset
+        if dataset is None or not self.study.datasets[dataset].has_truth:
+            return []
+        return [
+            name
+            for name, one in self.study.explanations.items()
+            if one.classifier == classifier and self.study.explained(one) == dataset
+        ]
+
+    # Figures
+
+    def figure_settings(self, figure: str) -> str:
+        """Settings of `figure`, for a figure."""
+        return write_settings(self.study.figures[figure])
+
+    def relevance_of_figure(self, figure: str) -> list[str]:
+        """Relevance stores that a figure shows."""
+        return [self.store("relevance", n) for n in self.study.figures[figure].explanations]
+
+    def inputs_of_figure(self, figure: str) -> list[str]:
+        """What the explanations of a figure are made from, which it shows too."""
+        found: list[str] = []
+        for name in self.study.figures[figure].explanations:
+            found += [self.data_of(name), self.classifier_file_of(name)]
+            found += self.predictions_of(name)
+        return list(dict.fromkeys(found))
+
+    def code_of_figure(self, figure: str) -> str:
+        """Digest of the code that draws a figure."""
+        one = self.study.figures[figure]
+        return code_of("figure", root_of(one))
+
+    def everything(self) -> list[str]:
+        """All that a study makes; shards too, so that a deleted marker does not go unnoticed."""
+        wanted: list[str] = []
+        for name, one in self.study.explanations.items():
+            if one.redraws_windows:
+                wanted += self.shards_of(name)
+            wanted.append(self.store("relevance", name))
+            if getattr(one, "nifti", False):
+                wanted.append(f"{self.results}/relevance/{name}-nifti")
+        for name, classifier in self.study.classifiers.items():
+            if classifier.training_dataset is not None:
+                wanted.append(f"{self.results}/classifiers/{name}/cv.json")
+            if self.localised(name):
+                wanted.append(self.table("localisation", f"{name}-summary"))
+        wanted += [self.table("deletion", f"{name}-summary") for name in self.compared]
+        return wanted + [f"{self.results}/figures/{name}.png" for name in self.study.figures]

@@ -1,0 +1,51 @@
+"""Data stores of arrays, as the stages of preparation lay them out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from preddiff.datasets.items import SCALE, Items
+from preddiff.storage.stores import Variable, array, axes, create
+
+
+def write_store(
+    path: Path,
+    values: np.ndarray,
+    *,
+    training: Sequence[bool] | None = None,
+    scale: float | None = None,
+    affine: np.ndarray | None = None,
+    truth: np.ndarray | None = None,
+    classes: Sequence[str] = (),
+    numbers: Sequence[int] | None = None,
+) -> Items:
+    """Write items: volumes (n, x, y, z) if there is an affine, else images (n, channels, y, x)."""
+    n = len(values)
+    names = axes(2 if affine is None else 3)
+    dimensions = ("item", *(("channel",) if affine is None else ()), *names)
+    attributes = {} if scale is None else {SCALE: scale}
+    chunks = (1, *values.shape[1:])
+    variables = {
+        "intensity": Variable(dimensions, values.shape, chunks, attributes, dtype=str(values.dtype))
+    }
+    if truth is not None:
+        variables["truth"] = Variable(dimensions, truth.shape, chunks, {}, dtype="uint8")
+    numbers = [-1] * n if numbers is None else numbers
+    columns: dict[str, Any] = {
+        "item": [f"item-{number}" for number in range(n)],
+        "group": [classes[number] if number >= 0 else "" for number in numbers],
+        "class_number": np.array(numbers, dtype=np.int64),
+        "training": [True] * n if training is None else training,
+        "digest": [f"digest-{number}" for number in range(n)],
+    }
+    coordinates = {name: ("item", np.array(column)) for name, column in columns.items()}
+    about = {"classes": list(classes)} | ({} if affine is None else {"affine": affine.tolist()})
+    create(path, variables, coordinates, {}, about)
+    group = zarr.open_group(path, mode="r+", use_consolidated=False)
+    for name, written in (("intensity", values), ("truth", truth)):
+        if written is not None and written.any():
+            array(group, name)[:] = written
+    return Items(path)

@@ -1,0 +1,137 @@
+"""Cohorts of volumes: their tables, and NIfTI files on one grid."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from preddiff.datasets.volumes import Volume, read_table, read_volume, require_same_grid
+from preddiff.errors import InputError
+from preddiff.settings.study import Columns
+
+ROWS = [
+    "participant_id\tgroup\tfa\tmask",
+    "a\tcontrol\ta.nii\tn/a",
+    "b\tpatient\tb.nii\tb_mask.nii",
+]
+COLUMNS = Columns(truth="mask")
+
+
+def write(path: Path, rows: list[str], separator: str = "\t") -> Path:
+    path.write_text("\n".join(rows).replace("\t", separator) + "\n")
+    return path
+
+
+def test_subjects_are_read_in_the_order_of_the_table(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.tsv", [ROWS[0], " c \t patient\t/data/c.nii\t", *ROWS[1:]])
+    found = read_table(path, COLUMNS)
+    assert [(s.name, s.group) for s in found] == [
+        ("c", "patient"),
+        ("a", "control"),
+        ("b", "patient"),
+    ]
+    assert [s.file for s in found] == [Path("/data/c.nii"), tmp_path / "a.nii", tmp_path / "b.nii"]
+    assert [s.truth for s in found] == [None, None, tmp_path / "b_mask.nii"]
+    assert all(s.truth is None for s in read_table(path, Columns()))
+
+
+@pytest.mark.parametrize("balance", [True, False])
+def test_training_takes_the_first_of_the_larger_class(tmp_path: Path, balance: bool) -> None:
+    groups = ["patient", "patient", "control", "patient", "control", "patient"]
+    rows = [f"s{n}\t{group}\ts.nii\tn/a" for n, group in enumerate(groups)]
+    path = write(tmp_path / "t.tsv", [ROWS[0], *rows])
+    found = [s.training for s in read_table(path, Columns(balance=balance))]
+    assert found == ([True, True, True, False, True, False] if balance else [True] * 6)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".CSV", ".Csv"])
+def test_tables_separated_by_commas(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"t{suffix}", ROWS, ",")
+    assert [s.name for s in read_table(path, COLUMNS)] == ["a", "b"]
+
+
+def test_empty_lines_are_skipped_but_counted(tmp_path: Path) -> None:
+    rows = [ROWS[0], "", *ROWS[1:], "\t\t\t", "a\tcontrol\ta.nii\tn/a", ""]
+    with pytest.raises(InputError, match="line 6: subject 'a' is listed twice"):
+        read_table(write(tmp_path / "t.tsv", rows), COLUMNS)
+    found = read_table(write(tmp_path / "t.tsv", [*rows[:4], ""]), COLUMNS)
+    assert [s.name for s in found] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([ROWS[0]], "no subject has group 'control'"),
+        ([row.replace("fa", "gm") for row in ROWS], "no column 'fa'; it has participant_id, "),
+        ([row.replace("mask", "") for row in ROWS], "no column 'mask'"),
+        ([row.replace("\t", ",") for row in ROWS], "separated by commas"),
+        ([*ROWS, "\tcontrol\tc.nii\tn/a"], "line 4: the subject has no name"),
+        ([*ROWS, "b\tcontrol\tc.nii\tn/a"], "line 4: subject 'b' is listed twice"),
+        ([*ROWS, "c\tother\tc.nii\tn/a"], "subject 'c' has group 'other'; the classes are"),
+        ([*ROWS, "c\tcontrol\tN/A\tn/a"], "subject 'c' has no file"),
+        (ROWS[:2], "no subject has group 'patient'; both classes are needed"),
+        # Rows that end with a separator: the first column is not an index.
+        ([ROWS[0], *(f"{row}\t" for row in ROWS[1:])], "more cells than the header"),
+        ([*ROWS, "c\tcontrol\tc.nii\tn/a\tx"], "line 4: the row has more cells than the header"),
+    ],
+)
+def test_bad_tables_are_refused(tmp_path: Path, rows: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        read_table(write(tmp_path / "t.tsv", rows), COLUMNS)
+    assert str(error.value).startswith(str(tmp_path / "t.tsv"))
+
+
+def test_a_folder_or_nothing_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"t\.tsv: no such table; name yours as the dataset's"):
+        read_table(tmp_path / "t.tsv", COLUMNS)
+    with pytest.raises(InputError, match="not readable"):
+        read_table(tmp_path, COLUMNS)
+
+
+def save(path: Path, values: np.ndarray) -> Path:
+    nib.save(nib.Nifti1Image(values, np.diag([-2.0, 2, 2, 1])), path)
+    return path
+
+
+def test_a_single_volume_in_time_is_a_volume(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    for name, stored in (("a.nii", values), ("b.nii.gz", values[..., None])):
+        found = read_volume(save(tmp_path / name, stored), "s")
+        assert np.array_equal(found.values, values) and found.values.dtype == np.float32
+        assert np.array_equal(found.affine, np.diag([-2.0, 2, 2, 1]))
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("missing", "no such file"),
+        ("truncated", "not readable as NIfTI, or truncated"),
+        ("text", "not readable as NIfTI, or truncated"),
+        ("series", "has 4 dimensions; volumes have three"),
+        ("nan", "holds 2 values that are NaN or infinite"),
+    ],
+)
+def test_bad_volumes_are_refused(tmp_path: Path, fault: str, message: str) -> None:
+    values = np.zeros((8, 8, 8, 2) if fault == "series" else (8, 8, 8), dtype=np.float32)
+    if fault == "nan":
+        values[0, 0, :2] = np.nan, np.inf
+    path = save(tmp_path / "a.nii", values)
+    if fault == "missing":
+        path.unlink()
+    elif fault == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif fault == "text":
+        path.write_text("no image")
+    with pytest.raises(InputError, match=rf"subject 'sub-7': .*a\.nii.*{message}"):
+        read_volume(path, "sub-7")
+
+
+def test_another_grid_is_refused() -> None:
+    values, affine = np.zeros((2, 3, 4), dtype=np.float32), np.eye(4)
+    first = Volume(values, affine)
+    require_same_grid(first, Volume(values + 1, affine + 1e-4), Path("b.nii"), "b")
+    with pytest.raises(InputError, match=r"subject 'b': b\.nii has shape .* resample"):
+        require_same_grid(first, Volume(values[1:], affine), Path("b.nii"), "b")
+    with pytest.raises(InputError, match=r"subject 'b': b\.nii has another affine"):
+        require_same_grid(first, Volume(values, affine + 0.01), Path("b.nii"), "b")

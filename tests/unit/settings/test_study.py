@@ -1,0 +1,109 @@
+"""A study's configuration: what is valid, what is refused, and by which message."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from preddiff.errors import InputError
+from preddiff.settings.base import validate
+from preddiff.settings.study import Study, load
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "mri.yaml", "oasis.yaml"])
+def test_configurations_that_come_with_the_project_are_valid(name: str) -> None:
+    load(ROOT / "config" / name)
+
+
+@pytest.mark.parametrize("text", ["study: [", "", "- a"])
+def test_files_that_hold_no_configuration_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"c\.yaml"):
+        load(path)
+
+
+def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such configuration file"):
+        load(tmp_path / "none.yaml")
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    return found
+
+
+def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    *parents, last = path.split(".")
+    found = copy.deepcopy(settings)
+    place = found
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("explanations.conditional.sampels", 5, "unknown key 'sampels': did you mean 'samples'?"),
+        ("explanations.conditional.sampler", "conditionl", "did you mean 'conditional'?"),
+        ("explanations.conditional.items", [], "explanations.conditional.items: name at least one"),
+        ("explanations.conditional.targets", [], "explanations.conditional.targets"),
+        ("explanations.conditional.targets", ["probability:x"], "is of no class of 'control' and"),
+        ("explanations.conditional.targets", ["layer:conv1"], "is of no class of 'control' and"),
+        ("explanations.conditional.method", "magic", "kind 'magic' is none of 'module', "),
+        ("explanations.digits-k1.estimator", "exact", "networks have no exact form"),
+        ("explanations.digits-k1.nifti", True, "NIfTI files are for volumes"),
+        ("explanations.digits-k1.sampler", "location", "by location .grid. is for volumes"),
+        ("explanations.digits-k1.dataset", "cohort", "dataset 'cohort' holds volumes of one"),
+        ("classifiers.network.dataset", "cohort", "takes images of one channel and 8 x 8 pixels"),
+        ("classifiers.logistic.kind", "magic", "classifiers.logistic: kind 'magic' is none of"),
+        ("classifiers.logistic", {"dataset": "cohort"}, "the key 'kind' is required"),
+        ("classifiers.logistic", "cohort", "classifiers.logistic: give keys and their values"),
+        ("classifiers.a-summary", {"kind": "digits", "dataset": "digits"}, "end the names of tab"),
+        ("datasets.cohort.table", "a.tsv", "datasets.cohort: give exactly one of"),
+        ("datasets.cohort", {"file": "fa"}, "datasets.cohort: give exactly one of"),
+        ("samplers.grey.patches", 5, "samplers.grey: unknown key 'patches'"),
+        ("samplers.grey.value", float("nan"), "samplers.grey.value"),
+        ("samplers.marginal.dataset", "digits", "explained items are volumes of one channel"),
+        ("figures.figure-11-slices.explanations", ["digits-k1"], "a slices figure shows volumes"),
+        ("figures.figure-11-slices.explanations", ["k2", "k5"], "this kind of figure shows one"),
+        ("figures.figure-1-digits-sensitivity.explanations", ["digits-k1"], "name one of magnit"),
+        ("seed", 2**70, "seed: "),
+        ("seed", -1, "seed: "),
+    ],
+)
+def test_bad_settings_are_refused_by_name(
+    settings: dict[str, Any], path: str, value: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        validate(Study, changed(settings, path, value), "configuration")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("explanations.conditional.items", ["1002"]),
+        ("explanations.conditional.items", ["001", "1e3"]),
+        ("samplers.grey.value", -1e-05),
+        ("explanations.digits-sensitivity.targets", ["probability:3"]),
+    ],
+)
+def test_unusual_settings_keep_their_meaning(
+    settings: dict[str, Any], path: str, value: Any
+) -> None:
+    study = validate(Study, changed(settings, path, value), "configuration")
+    section, name, key = path.split(".")
+    assert getattr(getattr(study, section)[name], key) == value
+
+
+def test_gradients_can_be_taken_of_linear_classifiers(settings: dict[str, Any]) -> None:
+    gradient = {"method": "sensitivity", "classifier": "logistic"}
+    study = validate(Study, changed(settings, "explanations.gradient", gradient), "configuration")
+    assert study.explained(study.explanations["gradient"]) == "cohort"

@@ -1,0 +1,465 @@
+"""Provenance: digests, versions, and that the code of every number counts, and nothing else."""
+
+import ast
+import hashlib
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import preddiff
+from preddiff.errors import InputError
+from preddiff.storage.code import NO_NUMBERS, Package
+from preddiff.storage.provenance import (
+    differences,
+    digest_arrays,
+    digest_code,
+    digest_file,
+    digest_json,
+    digest_module_files,
+    versions,
+)
+
+PACKAGE = Path(preddiff.__file__).parent
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+# Digests of files, arrays and settings.
+
+
+def test_the_digest_of_a_file_is_the_known_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest_file(tmp_path / "file") == expected
+
+
+def test_arrays_differ_by_values_shapes_and_types_but_not_by_layout() -> None:
+    values = np.arange(6.0).reshape(2, 3)
+    others = [values.T, values.reshape(3, 2), values.astype("f4"), -values, values[:1]]
+    digests = {digest_arrays(array) for array in [values, *others]}
+    assert len(digests) == 6
+    assert digest_arrays(np.asfortranarray(values)) == digest_arrays(values)
+    assert digest_arrays(values, values) != digest_arrays(values)
+
+
+def test_the_order_of_keys_does_not_change_a_digest() -> None:
+    assert digest_json({"a": 1, "b": [2]}) == digest_json({"b": [2], "a": 1})
+    expected = hashlib.sha256(json.dumps({"a": 1}).encode()).hexdigest()
+    assert digest_json({"a": 1}) == expected != digest_json({"a": 2})
+
+
+def test_differences_name_nested_keys() -> None:
+    found = differences({"a": 1, "b": {"c": 2}, "d": 3}, {"a": 1, "b": {"c": 4}, "e": 5})
+    assert found == ["b.c: 2 -> 4", "d: 3 -> unset", "e: unset -> 5"]
+
+
+def test_versions_are_those_that_run() -> None:
+    found = versions()
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["numpy"] == np.__version__
+    assert torch.__version__.partition("+")[0] == found["torch"].partition("+")[0]
+    assert {"scipy", "scikit-learn", "torchvision", "zarr"} <= found.keys()
+
+
+def test_versions_import_nothing() -> None:
+    code = (
+        "import sys; from preddiff.storage.provenance import versions; versions();"
+        "print(*{'torch', 'torchvision', 'zarr', 'sklearn', 'scipy'} & sys.modules.keys())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
+
+
+# A user's own files.
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A user's file that imports others of its folder."""
+    texts = {
+        "main.py": "import numpy\nimport direct\nfrom package import near\n",
+        "direct.py": "import main\n",
+        "package/__init__.py": "",
+        "package/near.py": "def f():\n    from .indirect import x\n",
+        "package/indirect.py": "x = 1\n",
+        "package/unused.py": "x = 1\n",
+        "unused.py": "import direct\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["main.py", "direct.py", "package/__init__.py", "package/near.py", "package/indirect.py"],
+)
+def test_a_change_of_an_imported_file_is_another_module(name: str, project: Path) -> None:
+    before = digest_module_files(project / "main.py")
+    (project / name).write_text((project / name).read_text() + "y = 1\n")
+    assert digest_module_files(project / "main.py") != before
+
+
+def test_files_that_are_not_imported_do_not_count(project: Path) -> None:
+    before = digest_module_files(project / "main.py")
+    for name in ("unused.py", "package/unused.py", "new.py", "notes.txt"):
+        (project / name).write_text("x = 2\n")
+    moved = shutil.copytree(project, project / "elsewhere")
+    assert digest_module_files(project / "main.py") == before
+    assert digest_module_files(moved / "main.py") == before
+
+
+def test_files_that_cannot_be_read_as_python_are_named(project: Path) -> None:
+    with pytest.raises(InputError, match=r"missing\.py: no such Python file"):
+        digest_module_files(project / "missing.py")
+    (project / "direct.py").write_text("x = (\n")
+    with pytest.raises(InputError, match=r"main\.py, or a module that it imports.*direct\.py"):
+        digest_module_files(project / "main.py")
+
+
+# The code of this package. What a study consists of, by what makes it:
+
+# Modules whose functions make numbers.
+NUMBERS = [
+    "windows.py", "evidence.py", "targets.py", "samplers/*.py", "engines/**/*.py", "methods/*.py",
+    "evaluation/*.py",
+    *(
+        f"classifiers/{name}.py"
+        for name in (
+            "linear", "logistic", "network", "digits", "layers", "precision", "readout",
+            "standardisation",
+        )
+    ),
+    *(
+        f"datasets/{name}.py"
+        for name in ("items", "slab", "images", "volumes", "digits", "phantom", "oasis")
+    ),
+]  # fmt: skip
+# Functions there that make none, and why.
+MAKE_NO_NUMBERS = {
+    "windows._by": "text of messages",
+    "evidence.log2_odds": "not used by the study, which takes differences of log-odds",
+    "targets.check_target": "refuses settings",
+    "classifiers.layers.node_names": "text of messages",
+    "engines.incremental.engine.Incremental._say": "prints",
+}
+SHOWING_STAGES = {"info", "status", "verify"}
+DRAWING_STAGES = {"figures", "image_figures"}
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def _classes_with(folder: str, method: str) -> list[str]:
+    """Classes that have a method, but for protocols."""
+    return [
+        f"preddiff.{_module(path)}:{one.name}"
+        for path in sorted((PACKAGE / folder).rglob("*.py"))
+        for one in ast.parse(path.read_bytes()).body
+        if isinstance(one, ast.ClassDef)
+        and "Protocol" not in map(ast.unparse, one.bases)
+        and any(isinstance(part, Function) and part.name == method for part in one.body)
+    ]
+
+
+def _roots() -> dict[str, list[str]]:
+    """What each kind of result is made by: all definitions of a stage, and what it looks up."""
+    stages = sorted(path.stem for path in (PACKAGE / "stages").glob("[a-z]*.py"))
+    found = {name: [f"preddiff.stages.{name}"] for name in stages if name not in SHOWING_STAGES}
+    engines = _classes_with("engines", "expectations") + _classes_with("engines", "_all_passes")
+    samplers = _classes_with("samplers", "draw")
+    for engine, sampler in itertools.product(dict.fromkeys(engines), samplers):
+        names = (root.rpartition(":")[2].lower() for root in (engine, sampler))
+        found[f"expectations, {', '.join(names)}"] = [*found["explain"], engine, sampler]
+    found["phantom"] = ["preddiff.datasets.phantom:write_phantom"]
+    found["oasis"] = ["preddiff.datasets.oasis:write_oasis"]
+    return found
+
+
+ROOTS = _roots()
+EXPECTATIONS = {name for name in ROOTS if name.startswith("expectations")}
+
+
+def _digests(package: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    code = Package(package)
+    return ((name, code.definitions(roots)) for name, roots in ROOTS.items())
+
+
+BEFORE = dict(_digests(PACKAGE))
+
+
+def _changed(package: Path) -> set[str]:
+    """Results whose code is another than that of the package as it is."""
+    return {name for name, found in _digests(package) if found != BEFORE[name]}
+
+
+def _is_noticed(package: Path) -> bool:
+    return any(found != BEFORE[name] for name, found in _digests(package))
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the package."""
+    return shutil.copytree(PACKAGE, tmp_path / "preddiff", ignore=lambda *_: ["__pycache__"])
+
+
+def _rewrite(path: Path, change: Callable[[ast.Module], object]) -> None:
+    tree = ast.parse(path.read_bytes())
+    before = ast.dump(tree)
+    change(tree)
+    assert ast.dump(tree) != before
+    path.write_text(ast.unparse(ast.fix_missing_locations(tree)))
+
+
+def _functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]:
+    """All functions and methods, those within others too, by their dotted names."""
+    for node in ast.iter_child_nodes(tree):
+        inner = f"{prefix}.{node.name}" if isinstance(node, Function | ast.ClassDef) else prefix
+        if isinstance(node, Function):
+            yield inner, node
+        yield from _functions(node, inner)
+
+
+def _mutate_function(function: Function) -> None:
+    function.body += ast.parse("mutated = 1").body
+
+
+def _mutate_all_functions(tree: ast.Module) -> None:
+    for _, function in _functions(tree):
+        _mutate_function(function)
+    tree.body += ast.parse("def added(): return 1").body
+
+
+# Every function counts.
+
+
+def test_the_digest_is_that_of_the_reached_definitions() -> None:
+    roots = ROOTS["relevance"]
+    assert digest_code(*roots) == digest_json(BEFORE["relevance"])[:16]
+    assert digest_code(*roots) != digest_code(*ROOTS["predict"])
+
+
+def test_a_wrong_scale_of_items_is_noticed(copy: Path) -> None:
+    path = copy / "datasets" / "items.py"
+    text = path.read_text()
+    wrong = text.replace("np.float32(self.scale)", "np.float32(2 * self.scale)")
+    assert wrong != text
+    path.write_text(wrong)
+    assert _changed(copy) >= EXPECTATIONS | {"predict", "gaussian", "train"}
+
+
+def test_a_doubled_grey_value_is_noticed(copy: Path) -> None:
+    path = copy / "stages" / "explain.py"
+    text = path.read_text()
+    wrong = text.replace("* lenders.scale)", "* 2 * lenders.scale)")
+    assert wrong != text
+    path.write_text(wrong)
+    assert _changed(copy) >= EXPECTATIONS
+
+
+def _is_stub(function: Function) -> bool:
+    """Whether there is nothing but a docstring, as in protocols."""
+    return all(
+        isinstance(one, ast.Pass)
+        or (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))
+        for one in function.body
+    )
+
+
+def _files_with_numbers() -> list[Path]:
+    found = [sorted(PACKAGE.glob(pattern)) for pattern in NUMBERS]
+    assert all(found)
+    return [path for paths in found for path in paths]
+
+
+@pytest.mark.parametrize("file", _files_with_numbers(), ids=_module)
+def test_a_change_of_any_function_is_noticed(file: Path, copy: Path) -> None:
+    target = copy / file.relative_to(PACKAGE)
+    unnoticed = []
+    for number, (name, function) in enumerate(_functions(ast.parse(file.read_bytes()))):
+        if _is_stub(function) or _module(file) + name in MAKE_NO_NUMBERS:
+            continue
+        shutil.copy(file, target)
+        _rewrite(target, lambda tree, n=number: _mutate_function(list(_functions(tree))[n][1]))
+        if not _is_noticed(copy):
+            unnoticed.append(name)
+    assert unnoticed == []
+
+
+def test_functions_that_make_no_numbers_exist() -> None:
+    names = {
+        _module(path) + name
+        for path in _files_with_numbers()
+        for name, _ in _functions(ast.parse(path.read_bytes()))
+    }
+    assert names >= MAKE_NO_NUMBERS.keys()
+
+
+def _sites(tree: ast.AST) -> Iterator[ast.AST]:
+    """Operators and numbers, but for those of messages and types."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Raise | ast.JoinedStr | ast.arg | ast.AnnAssign):
+            continue
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "log.info"):
+            continue
+        if isinstance(node, Function):
+            node.returns = None
+        number = isinstance(node, ast.Constant) and isinstance(node.value, int | float)
+        if number or isinstance(node, ast.BinOp | ast.Compare | ast.BoolOp | ast.UnaryOp):
+            yield node
+        yield from _sites(node)
+
+
+def _mutate_site(node: ast.AST) -> None:
+    if isinstance(node, ast.Constant):
+        node.value = node.value + 1
+    elif isinstance(node, ast.BinOp):
+        node.op = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
+    elif isinstance(node, ast.Compare):
+        node.ops = [ast.Lt() if isinstance(op, ast.Eq) else ast.Eq() for op in node.ops]
+    elif isinstance(node, ast.BoolOp):
+        node.op = ast.And() if isinstance(node.op, ast.Or) else ast.Or()
+    elif isinstance(node, ast.UnaryOp):
+        node.op = ast.Invert() if isinstance(node.op, ast.USub) else ast.USub()
+
+
+SITES = [
+    (path, number)
+    for path in _files_with_numbers()
+    for number, _ in enumerate(_sites(ast.parse(path.read_bytes())))
+]
+
+
+@pytest.fixture(scope="module")
+def mutants(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package for many mutants."""
+    folder = tmp_path_factory.mktemp("mutants") / "preddiff"
+    return shutil.copytree(PACKAGE, folder, ignore=lambda *_: ["__pycache__"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(SITES))
+def test_a_change_of_any_operator_or_number_is_noticed(
+    mutants: Path, site: tuple[Path, int]
+) -> None:
+    file, number = site
+    target = mutants / file.relative_to(PACKAGE)
+    roots = [f"preddiff.{_module(file)}"]
+    before = Package(mutants).definitions(roots)
+    try:
+        _rewrite(target, lambda tree: _mutate_site(list(_sites(tree))[number]))
+        assert Package(mutants).definitions(roots) != before
+    finally:
+        shutil.copy(file, target)
+
+
+# Nothing else does.
+
+# Results, and code that they must not depend on.
+INDEPENDENT = {
+    "prepare": ["engines", "samplers", "methods", "evidence", "evaluation", "classifiers"],
+    "prepare_images": ["engines", "samplers", "methods", "evidence", "evaluation", "classifiers"],
+    "train": ["engines", "samplers", "methods", "evidence", "evaluation"],
+    "network": ["engines", "samplers", "methods", "evidence", "evaluation"],
+    "predict": ["engines", "samplers", "methods", "evidence"],
+    "gaussian": ["engines", "methods", "evidence", "evaluation", "classifiers"],
+    "explain": ["evidence", "methods", "evaluation", "datasets.phantom", "datasets.oasis"],
+    "relevance": ["samplers", "methods", "evaluation", "classifiers", "datasets"],
+    "deletion": ["engines", "methods", "evidence"],
+}
+
+
+@pytest.mark.parametrize("name", INDEPENDENT)
+def test_results_do_not_depend_on_what_they_do_not_use(name: str) -> None:
+    modules = {key.partition(":")[0].removeprefix("preddiff.") for key in BEFORE[name]}
+    unused = INDEPENDENT[name]
+    assert [one for one in modules if any(f"{one}.".startswith(f"{u}.") for u in unused)] == []
+
+
+class _Reword(ast.NodeTransformer):
+    """Gives all that people read other words."""
+
+    def visit(self, node: ast.AST) -> Any:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.Module():
+                node.body.insert(0, ast.Expr(ast.Constant("Other words.")))
+            case ast.Raise(exc=ast.Call()):
+                node.exc.args.insert(0, ast.Constant("other words"))
+            case ast.Call(func=function, keywords=keywords):
+                name = ast.unparse(function)
+                if name in ("print", "log.info", "warnings.warn"):
+                    node.args.insert(0, ast.Constant("other words"))
+                for keyword in keywords:
+                    if keyword.arg in self._texts(name):
+                        keyword.value = ast.Constant("other words")
+        return self.generic_visit(node)
+
+    @staticmethod
+    def _texts(function: str) -> set[str]:
+        if function in ("progress", "show", "TqdmCallback"):
+            return {"desc", "unit"}
+        return {"description", "title"} if function == "Field" else {"help", "metavar"}
+
+
+def test_other_words_everywhere_are_not_noticed(copy: Path) -> None:
+    for path in copy.rglob("*.py"):
+        _rewrite(path, _Reword().visit)
+    assert _changed(copy) == set()
+
+
+@pytest.mark.parametrize("name", NO_NUMBERS)
+def test_modules_without_numbers_are_not_noticed(name: str, copy: Path) -> None:
+    path = copy / f"{name.replace('.', '/')}.py"
+    if not path.is_file():
+        pytest.skip("there is no such module in this version")
+    _rewrite(path, _mutate_all_functions)
+    assert _changed(copy) == set()
+
+
+def test_drawing_is_noticed_by_figures_only(copy: Path) -> None:
+    for path in (copy / "figures").glob("*.py"):
+        _rewrite(path, _mutate_all_functions)
+    assert _changed(copy) == DRAWING_STAGES
+
+
+def _other_arguments(tree: ast.Module) -> None:
+    found = [function for name, function in _functions(tree) if name.endswith(".add_arguments")]
+    for function in found:
+        _mutate_function(function)
+    if not found:
+        tree.body += ast.parse("def add_arguments(parser): parser.add_argument('--other')").body
+
+
+def test_other_arguments_of_commands_are_not_noticed(copy: Path) -> None:
+    for path in (copy / "stages").glob("*.py"):
+        _rewrite(path, _other_arguments)
+    assert _changed(copy) == set()
+
+
+def test_comments_and_white_space_are_not_noticed(copy: Path) -> None:
+    for path in copy.rglob("*.py"):
+        # The tree written anew has none of the old ones.
+        text = ast.unparse(ast.parse(path.read_bytes()))
+        path.write_text(f"# First.\n\n{text}\n\n\n# Last.\n")
+    assert _changed(copy) == set()
+
+
+def test_unrelated_functions_are_not_noticed(copy: Path) -> None:
+    for path in copy.rglob("*.py"):
+        # All definitions of the stages are roots.
+        if path.parent.name != "stages":
+            text = "\n\nADDED = 1\n\n\ndef added(x):\n    return x + ADDED\n"
+            path.write_text(path.read_text() + text)
+    assert _changed(copy) == set()

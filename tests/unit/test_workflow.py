@@ -1,0 +1,168 @@
+"""The plan of a study: its paths, shards, resources and digests."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preddiff.paths import distinct_names, pattern, trackable
+from preddiff.settings.base import validate
+from preddiff.settings.study import Study
+from preddiff.workflow import Plan, growing
+
+ROOT = Path(__file__).parents[2]
+# Few letters, so that names often begin or end like others.
+names = st.from_regex(r"\A[ab1][ab1-]{0,4}\Z")
+
+
+def plan_of(settings: dict[str, Any]) -> Plan:
+    return Plan(validate(Study, settings, "test"))
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    return found
+
+
+@given(st.lists(st.lists(names, min_size=1, max_size=4).map(tuple)))
+def test_no_two_keys_have_the_same_name(keys: list[tuple[str, ...]]) -> None:
+    found = distinct_names(keys)
+    assert set(found) == set(keys)
+    assert len(set(found.values())) == len(found)
+
+
+def test_names_are_joined_by_hyphens_where_that_is_clear() -> None:
+    assert distinct_names([("digits", "network"), ("a",)]) == {
+        ("digits", "network"): "digits-network",
+        ("a",): "a",
+    }
+    assert set(distinct_names([("a-b", "c"), ("a", "b-c")]).values()) == {"a-b.c", "a.b-c"}
+
+
+@given(st.sets(names, min_size=2, max_size=4), st.sets(names, min_size=1, max_size=3))
+def test_no_two_tables_and_stores_of_a_study_are_one_file(
+    datasets: set[str], classifiers: set[str]
+) -> None:
+    network = {"kind": "module", "module": "net.py:f", "mean": [0.0] * 3, "std": [1.0] * 3}
+    explanation = {"sampler": "s", "k": 2, "l": 4}
+    study = {
+        "study": "s",
+        "datasets": {name: {"images": "images"} for name in datasets},
+        "classifiers": {
+            name: {**network, "crop": 8 + number, "resize": 9}
+            for number, name in enumerate(sorted(classifiers))
+        },
+        "samplers": {"s": {"kind": "conditional"}},
+        "explanations": {
+            f"e{d}-{c}": {"classifier": classifier, "dataset": dataset, **explanation}
+            for d, dataset in enumerate(sorted(datasets))
+            for c, classifier in enumerate(sorted(classifiers))
+        },
+    }
+    plan = plan_of(study)
+    pairs = len(datasets) * len(classifiers)
+    for paths in (
+        [plan.data_of(name) for name in plan.study.explanations],
+        [plan.gaussian_store(name)[0] for name in plan.study.explanations],
+        [plan.predictions_of(name)[0] for name in plan.study.explanations],
+        [
+            plan.table("deletion", f"{name}{end}")
+            for name in plan.compared
+            for end in ("", "-summary")
+        ][::2],
+    ):
+        assert len(set(paths)) == len(paths) == pairs
+
+
+def test_default_study_keeps_its_paths(settings: dict[str, Any]) -> None:
+    plan = plan_of(settings)
+    results = "results/phantom"
+    assert plan.data_of("conditional") == f"{results}/data/cohort.zarr/zarr.json"
+    assert plan.gaussian_of("location") == "cohort-l7-location-axis0-29-40"
+    assert plan.gaussian_of("digits-k1") == "digits-l5-conditional"
+    assert plan.predictions_of("digits-k1") == [f"{results}/tables/predictions-digits-network.tsv"]
+    assert plan.predictions_of("conditional") == []
+    assert list(plan.compared) == ["digits-network"]
+    assert plan.filling("digits-network") == "digits-conditional"
+    wanted = plan.everything()
+    assert f"{results}/tables/localisation-logistic-summary.tsv" in wanted
+    assert f"{results}/tables/deletion-digits-network-summary.tsv" in wanted
+    assert f"{results}/relevance/conditional-nifti" in wanted
+    assert len(wanted) == len(set(wanted))
+
+
+def test_shards_cover_every_item_once(settings: dict[str, Any]) -> None:
+    settings["explanations"]["conditional"]["items_per_job"] = 40
+    plan = plan_of(settings)
+    shards = [Path(path).stem.split("-") for path in plan.shards_of("conditional")]
+    ranges = [range(int(first), int(last)) for _, first, last in shards]
+    assert [one.start for one in ranges] == [0, 40, 80, 120, 160]
+    assert {n for one in ranges for n in one} >= set(range(170))
+    assert plan.number_of_items("conditional") == 170
+    assert plan.number_of_items("samples") == 10
+    assert plan.number_of_items("digits-k1") == 40
+
+
+def test_jobs_of_networks_last_about_an_hour(settings: dict[str, Any]) -> None:
+    plan = plan_of(settings)
+    assert plan.items_per_job("conditional") == 200
+    # 49 windows of 20 draws would leave a job millions of items.
+    assert plan.items_per_job("digits-conditional") == 1000
+    settings["explanations"]["digits-conditional"]["samples"] = 1_000_000
+    assert plan_of(settings).items_per_job("digits-conditional") == 3600 * 50_000 // 49_000_000
+
+
+def test_gpus_are_for_networks_that_are_not_bound_to_the_cpu(settings: dict[str, Any]) -> None:
+    settings["explanations"]["digits-k1"]["device"] = "cpu"
+    plan = plan_of(settings)
+    assert plan.gpus_of("conditional") == 0 and plan.gpus_of("digits-k1") == 0
+    assert plan.gpus_of("digits-k3") == 1 and plan.gpus_of("digits-sensitivity") == 1
+
+
+def test_settings_reach_stages_as_they_were_written(settings: dict[str, Any]) -> None:
+    settings["explanations"]["digits-k1"]["items"] = ["1002"]
+    settings["samplers"]["grey"]["value"] = -1e-05
+    plan = plan_of(settings)
+    assert json.loads(plan.expectation_settings("digits-k1"))["windows"]["items"] == ["1002"]
+    assert json.loads(plan.expectation_settings("grey"))["sampler"]["value"] == -1e-05
+
+
+def test_what_does_not_change_results_is_in_no_settings(settings: dict[str, Any]) -> None:
+    before = plan_of(settings)
+    one = settings["explanations"]["digits-k1"]
+    one |= {"batch_size": 3, "items_per_job": 2}
+    after = plan_of(settings)
+    assert after.expectation_settings("digits-k1") == before.expectation_settings("digits-k1")
+    assert after.batch_size_of("digits-k1") == 3
+
+
+def test_samplers_learn_from_their_own_dataset(settings: dict[str, Any]) -> None:
+    settings["datasets"]["others"] = {"phantom": {"patients": 3, "controls": 3}}
+    settings["samplers"]["elsewhere"] = {"kind": "marginal", "dataset": "others"}
+    settings["explanations"]["marginal"]["sampler"] = "elsewhere"
+    plan = plan_of(settings)
+    assert plan.sampled_data_of("marginal") == "results/phantom/data/others.zarr/zarr.json"
+    assert "results/phantom/data/others.zarr" in plan.open_arguments("marginal")
+    assert plan.data_of("marginal") == "results/phantom/data/cohort.zarr/zarr.json"
+
+
+def test_patterns_match_names_and_nothing_else() -> None:
+    import re
+
+    wanted = re.compile(pattern(["a-b.c", "d"]))
+    assert wanted.fullmatch("a-b.c") and wanted.fullmatch("d")
+    assert not wanted.fullmatch("a-bxc")
+    assert not re.compile(pattern([])).search("anything")
+
+
+def test_resources_grow_with_each_attempt() -> None:
+    assert [growing(4000)(None, attempt) for attempt in (1, 2, 3)] == [4000, 8000, 12000]
+
+
+def test_files_with_braces_are_left_to_the_stage() -> None:
+    assert trackable(Path("a/b.nii.gz")) and not trackable(Path("a/{b}.nii.gz"))
