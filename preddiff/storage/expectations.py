@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preddiff.engines.base import Expectations
 from preddiff.errors import InputError
+from preddiff.evidence import Expectations
 from preddiff.storage.stores import Variable, array, attributes, axes, open_store
 from preddiff.windows import Block, Windows
 
