@@ -33,8 +33,3 @@ def write_json(value: Any, path: Path) -> None:
     """Write a value as indented JSON."""
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
-
-
-def beside(table: Path, name: str) -> Path:
-    """Path of a table of some name beside another: `<table>-<name>.tsv`."""
-    return table.with_name(f"{table.stem}-{name}.tsv")
