@@ -19,7 +19,7 @@ from preddiff.stages.gaussian import DIGEST, load_gaussian
 from preddiff.storage.expectations import ExpectationStore, carry_over, expectation_variables
 from preddiff.storage.files import replace_folder
 from preddiff.storage.inputs import Inputs
-from preddiff.storage.locks import replacing
+from preddiff.storage.locks import exclusive
 from preddiff.storage.markers import markers_of
 from preddiff.storage.provenance import differences, digest_code, digest_json
 from preddiff.storage.stores import (
@@ -87,7 +87,7 @@ def open_expectations(
     }
     if sampler.kind == "conditional":
         _check_surroundings(windows, _required(inputs.gaussian), settings, items)
-    with replacing(out):
+    with exclusive(out):
         changed = _changed(out, wanted) if out.exists() else []
         if out.exists() and not changed:
             # They may lie elsewhere now.
