@@ -128,13 +128,37 @@ class ExpectationStore:
         return [block for block in self.blocks if np.isnan(_part(mean, block)).any()]
 
     def write(self, items: Sequence[int], block: Block, expectations: Expectations) -> None:
-        """Store a block of some items."""
+        """Store a block of some items.
+
+        Raises
+        ------
+        InputError
+            If a value is not finite, or too large for float32. Nothing is written then: NaN means
+            "not computed yet".
+        """
+        # Values that are too large become infinite, and are refused below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = {name: getattr(expectations, name).astype(np.float32) for name in _ARRAYS}
+        for name in _ARRAYS:
+            self._require_finite(name, values[name], items, block)
         for row, item in enumerate(items):
-            self._arrays["reference"][item] = expectations.reference[row].astype(np.float32)
+            self._arrays["reference"][item] = values["reference"][row]
             for name in _PER_WINDOW:
-                values = getattr(expectations, name)[row].astype(np.float32)
                 region: Any = (item, slice(None), *block.slices)
-                self._arrays[name][region] = values
+                self._arrays[name][region] = values[name][row]
+
+    def _require_finite(
+        self, name: str, values: NDArray[np.float32], items: Sequence[int], block: Block
+    ) -> None:
+        finite = np.isfinite(values).reshape(*values.shape[:2], -1).all(axis=-1)
+        if not finite.all():
+            row, target = np.argwhere(~finite)[0]
+            raise InputError(
+                f"{self.path}: item '{self.items[items[row]]}', target '{self.targets[target]}': "
+                f"the {name} is not finite, or too large for float32, in block {block.number}, so "
+                "the block is not stored; check the values of the item and of the classifier's "
+                "weights, and whether the network overflows at its precision"
+            )
 
     def read(self, item: int) -> dict[str, NDArray[np.float32]]:
         """All arrays of an item, by name, without the item axis.

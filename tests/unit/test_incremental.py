@@ -460,7 +460,9 @@ def test_other_networks_are_evaluated_densely_and_that_is_said_once(
 def test_a_wrong_operation_is_noticed(monkeypatch, capsys) -> None:
     convolve = F.conv2d
     monkeypatch.setitem(
-        __import__("preddiff.engines.incremental.operations").engines.incremental.operations._CONVOLUTIONS,
+        __import__(
+            "preddiff.engines.incremental.operations"
+        ).engines.incremental.operations._CONVOLUTIONS,
         nn.Conv2d,
         lambda *args: convolve(*args) * 1.01,
     )
