@@ -9,7 +9,7 @@ from pathlib import Path
 from preddiff.errors import InputError
 from preddiff.storage.expectations import Layout
 from preddiff.storage.locks import is_claimed
-from preddiff.storage.markers import Started, markers_of, started_in
+from preddiff.storage.markers import Job, markers_of, unfinished_jobs
 
 # Jobs that ended early are shown with so many lines of their logs.
 _LINES = 5
@@ -24,7 +24,7 @@ class Status:
     ----------
     name : str
     items, items_done, blocks, blocks_done : int
-    running, stopped : tuple of Started
+    running, stopped : tuple of Job
         Jobs that are at work, and such as ended before they were done.
     now : float
         Seconds since 1970.
@@ -35,8 +35,8 @@ class Status:
     items_done: int
     blocks: int
     blocks_done: int
-    running: tuple[Started, ...]
-    stopped: tuple[Started, ...]
+    running: tuple[Job, ...]
+    stopped: tuple[Job, ...]
     now: float
 
     @property
@@ -67,11 +67,11 @@ def status_of(store: Path) -> Status:
     unfinished = {
         item: layout.blocks_written(item) for item in layout.items_begun() if item not in complete
     }
-    jobs = started_in(store)
-    running = tuple(job for job in jobs if is_claimed(store, job.first, job.end(layout.items)))
+    jobs = unfinished_jobs(store)
+    running = tuple(job for job in jobs if is_claimed(store, job.first, job.stop(layout.items)))
 
-    def _is_done(job: Started) -> bool:
-        return complete.issuperset(range(job.first, job.end(layout.items)))
+    def _is_done(job: Job) -> bool:
+        return complete.issuperset(range(job.first, job.stop(layout.items)))
 
     done = len(complete) + sum(count == layout.blocks for count in unfinished.values())
     return Status(
@@ -86,11 +86,9 @@ def status_of(store: Path) -> Status:
     )
 
 
-def _counted(
-    job: Started, layout: Layout, unfinished: dict[int, int], complete: set[int]
-) -> Started:
+def _counted(job: Job, layout: Layout, unfinished: dict[int, int], complete: set[int]) -> Job:
     """Tell how many blocks a job has done since it started."""
-    items = range(job.first, job.end(layout.items))
+    items = range(job.first, job.stop(layout.items))
     now = sum(layout.blocks if n in complete else unfinished.get(n, 0) for n in items)
     return replace(job, blocks_done=max(0, now - job.blocks_done))
 
@@ -166,7 +164,7 @@ def _duration(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
-def _last_words(folder: Path, name: str, job: Started) -> list[str]:
+def _last_words(folder: Path, name: str, job: Job) -> list[str]:
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.since))
     title = f"{name}, items {job.first} to {job.last}: begun {since} on {job.host}, ended early"
     log = folder / "logs" / f"explain-{name}-{job.first:05d}-{job.last or 0:05d}.log"
