@@ -1,9 +1,12 @@
 """The command line: one subcommand per stage, which the workflow's rules call and people can."""
 
 import argparse
+import ast
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from preddiff.errors import InputError
@@ -190,30 +193,45 @@ def _image_figure(a: argparse.Namespace) -> None:
     draw_images(a.stores, read_options(a, ImageFigureSettings), a.out)
 
 
-def _info(a: argparse.Namespace) -> None:
-    from preddiff.stages.info import describe
-
-    print(describe(a.store))
-
-
-def _status(a: argparse.Namespace) -> None:
-    from preddiff.stages.status import report
-
-    for number, folder in enumerate(a.studies):
-        print("\n" * bool(number) + report(folder))
-
-
-def _verify(a: argparse.Namespace) -> None:
-    from preddiff.stages.verify import report
-
-    report(a.stores, a.mend)
-
-
 Command = Callable[[argparse.Namespace], None]
 
 
-def parser() -> argparse.ArgumentParser:
-    """Build the parser of all subcommands."""
+# Stages that bring their own options: modules of preddiff.stages with `add_arguments` and `run`.
+_MODULES = ("status", "verify", "info")
+
+
+def _add_module(
+    stages: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, load: bool
+) -> None:
+    """Add a stage that is a module: its help, and its options if it is to be loaded."""
+    module = f"preddiff.stages.{name}"
+    text = _first_line(module)
+    added = stages.add_parser(
+        name, help=text[0].lower() + text[1:].removesuffix("."), description=text
+    )
+    if load:
+        stage = import_module(module)
+        stage.add_arguments(added)
+        added.set_defaults(run=stage.run)
+
+
+def _first_line(module: str) -> str:
+    """First line of a module's docstring, without importing what the module imports."""
+    found = find_spec(module)
+    assert found is not None and found.origin is not None
+    text = ast.get_docstring(ast.parse(Path(found.origin).read_text(encoding="utf-8")))
+    assert text is not None
+    return text.splitlines()[0]
+
+
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser of all subcommands.
+
+    Parameters
+    ----------
+    command : str, optional
+        The subcommand that is to run. Modules of other ones are not imported, which takes seconds.
+    """
     top = argparse.ArgumentParser(
         prog="preddiff",
         description="Prediction difference analysis (Zintgraf et al., ICLR 2017): which voxels of "
@@ -389,26 +407,15 @@ def parser() -> argparse.ArgumentParser:
     add_options(p, FigureSettings)
     option(p, "--out", "picture to write (.png; a .pdf is written beside it)")
 
-    p = stage("status", _status, "print how far the explanations of a study are")
-    p.add_argument("studies", type=Path, nargs="+", help="folders results/<study>")
-
-    p = stage("verify", _verify, "read stores back, and list what is damaged")
-    p.add_argument("stores", type=Path, nargs="+", help="any stores of a study")
-    p.add_argument(
-        "--mend",
-        action="store_true",
-        help="forget what is damaged, so that the study's next run makes it again: blocks of an "
-        "expectation store, any other store as a whole",
-    )
-
-    p = stage("info", _info, "print what a store holds, how much is done, and its provenance")
-    p.add_argument("store", type=Path, help="any store of a study")
+    for name in _MODULES:
+        _add_module(stages, name, load=name == command)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a subcommand; exits with status 2 and a plain message on errors that a user can mend."""
-    arguments = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = parser(argv[0] if argv else None).parse_args(argv)
     try:
         arguments.run(arguments)
         sys.stdout.flush()

@@ -109,7 +109,7 @@ def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[i
                 file=sys.stderr,
             )
             with mine.writing():
-                store.forget(number, damaged)
+                store.discard(number, damaged)
             missing[number] = store.missing(number)
     return missing
 

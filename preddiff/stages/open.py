@@ -26,9 +26,9 @@ from preddiff.storage.stores import (
     PROVENANCE,
     axes,
     create,
-    describe,
     open_store,
     provenance_of,
+    update_attributes,
 )
 from preddiff.targets import Target, expand
 from preddiff.windows import Surroundings, Windows
@@ -91,7 +91,7 @@ def open_expectations(
         changed = _changed(out, wanted) if out.exists() else []
         if out.exists() and not changed:
             # They may lie elsewhere now.
-            describe(out, {"inputs": inputs.relative_to(out)})
+            update_attributes(out, {"inputs": inputs.relative_to(out)})
             return []
         with replace_folder(out) as folder:
             create(

@@ -27,7 +27,7 @@ from preddiff.progress import progress
 from preddiff.settings.study import DigitSettings, Geometry, ImageSet
 from preddiff.storage.files import replace_folder, write_atomically
 from preddiff.storage.provenance import digest_arrays
-from preddiff.storage.stores import Variable, array, axes, create, describe
+from preddiff.storage.stores import Variable, array, axes, create, update_attributes
 
 # Files that are read ahead of the one that is written, which bounds memory.
 _AHEAD = 64
@@ -227,4 +227,4 @@ def _finish(
         column[:] = np.asarray(values, dtype=column.dtype)
     intensity = array(group, "intensity")
     intensity.resize((len(names), *intensity.shape[1:]))
-    describe(folder, {"classes": list(classes), "provenance": provenance})
+    update_attributes(folder, {"classes": list(classes), "provenance": provenance})

@@ -26,7 +26,7 @@ def make_store(
         path,
         expectation_variables(len(items), len(TARGETS), WINDOWS, BLOCK),
         {
-            "item": ("item", np.array(items)),
+            "item": ("item", np.array(list(items))),
             "target": ("target", np.array(TARGETS)),
             "item_digest": ("item", np.array([f"digest of {name}" for name in items])),
         },

@@ -13,6 +13,7 @@ import pytest
 
 from preddiff.errors import InputError
 from preddiff.storage.locks import claim, exclusive, is_claimed
+from tests.unit.storage.waiting import waits_for_a_lock
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["preddiff.storage.locks"])
@@ -58,9 +59,6 @@ class Other:
     def says(self) -> str:
         """What the process says next; waits for it."""
         return self._connection.recv()
-
-    def is_silent(self) -> bool:
-        return not self._connection.poll()
 
     def release(self) -> None:
         self._connection.send("release")
@@ -116,7 +114,7 @@ def test_a_job_of_the_same_items_says_so_and_waits(store: Path) -> None:
         with other(store, "claim", 4, 9) as two:
             message = f"{store}: another process is explaining some of items 4 to 8"
             assert two.says().startswith(message)
-            assert two.is_silent()
+            assert waits_for_a_lock(two.process)
             one.release()
             assert one.says() == "released"
             assert two.says() == "held"
@@ -156,8 +154,10 @@ def test_a_store_is_changed_while_nobody_writes_to_it(store: Path) -> None:
         with other(store, "exclusive") as exclusive, other(store, "writing", 2, 4) as beside:
             # Those who write do not wait for each other.
             assert beside.says() == "held"
-            assert exclusive.is_silent()
+            assert waits_for_a_lock(exclusive.process)
             writing.release()
+            assert writing.says() == "released"
+            assert waits_for_a_lock(exclusive.process)
             beside.release()
             assert exclusive.says() == "held"
 
