@@ -126,7 +126,7 @@ def _open(a: argparse.Namespace) -> None:
     if changed and all(line.startswith("items: ") for line in changed):
         print(f"{a.out}: other items; those that are as before are kept", file=sys.stderr)
     elif changed:
-        print(f"{a.out}: started anew, since this changed:", *changed, sep="\n  ", file=sys.stderr)
+        print(f"{a.out}: replaced, since this changed:", *changed, sep="\n  ", file=sys.stderr)
     if a.marker is not None:
         a.marker.parent.mkdir(parents=True, exist_ok=True)
         a.marker.touch()
@@ -197,7 +197,7 @@ Command = Callable[[argparse.Namespace], None]
 
 
 # Stages that bring their own options: modules of preddiff.stages with `add_arguments` and `run`.
-_MODULES = ("status", "verify", "info")
+_MODULES = ("status", "verify", "info", "prune")
 
 
 def _add_module(

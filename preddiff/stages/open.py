@@ -1,5 +1,6 @@
 """Stage open: make the expectation store of an explanation, or keep it if nothing changed."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from preddiff.errors import InputError
 from preddiff.evaluation.predictions import classes_of, read_predictions
 from preddiff.settings.study import SamplerSettings, TargetSettings, WindowSettings
 from preddiff.stages.gaussian import DIGEST, load_gaussian
-from preddiff.storage.expectations import ExpectationStore, carry_over, expectation_variables
+from preddiff.storage.aside import has_results, restore, reuse_items, set_aside
+from preddiff.storage.expectations import ExpectationStore, expectation_variables
 from preddiff.storage.files import replace_folder
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.locks import exclusive
 from preddiff.storage.markers import markers_of
 from preddiff.storage.provenance import differences, digest_code, digest_json
 from preddiff.storage.stores import (
-    PROVENANCE,
     axes,
     create,
     open_store,
@@ -43,8 +44,8 @@ def open_expectations(
 ) -> list[str]:
     """Make an expectation store, unless there is one of the same provenance.
 
-    Of a store that differs in its items only, the expectations of those that are as before are
-    taken over.
+    Results of another provenance are set aside; if one of the stores set aside has the wanted
+    provenance, it is moved back. Items that are as before keep their results.
 
     Parameters
     ----------
@@ -93,6 +94,10 @@ def open_expectations(
             # They may lie elsewhere now.
             update_attributes(out, {"inputs": inputs.relative_to(out)})
             return []
+        if restore(out, wanted):
+            print(f"{out}: results of these settings were set aside; moved back", file=sys.stderr)
+            update_attributes(out, {"inputs": inputs.relative_to(out)})
+            return changed
         with replace_folder(out) as folder:
             create(
                 folder,
@@ -111,10 +116,10 @@ def open_expectations(
                     "inputs": inputs.relative_to(out),
                 },
             )
-            kept = _kept(out, wanted, names, digests)
-            if kept:
-                carry_over(out, folder, kept)
+            kept = reuse_items(out, folder)
             _remove_markers(out, names, kept)
+            if has_results(out, besides=kept):
+                print(f"{out}: its results are set aside as {set_aside(out)}", file=sys.stderr)
     return changed
 
 
@@ -124,20 +129,6 @@ def item_digests(items: Items, names: list[str], classes: NDArray[np.int64]) -> 
         digest_json((name, items.digests[items.number(name)], [int(c) for c in row]))
         for name, row in zip(names, classes, strict=True)
     ]
-
-
-def _kept(
-    out: Path, wanted: dict[str, Any], names: list[str], digests: list[str]
-) -> dict[int, int]:
-    """Position in the store of each item whose expectations stay valid, and in the one to be."""
-    try:
-        before = ExpectationStore(out)
-    except InputError:
-        return {}
-    if differences({**before.about[PROVENANCE], "items": ""}, {**wanted, "items": ""}):
-        return {}
-    rows = {digest: row for row, digest in enumerate(before.item_digests)}
-    return {rows[digest]: row for row, digest in enumerate(digests) if digest in rows}
 
 
 def _remove_markers(out: Path, names: list[str], kept: dict[int, int]) -> None:

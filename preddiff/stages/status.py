@@ -1,4 +1,4 @@
-"""Print how far the explanations of a study are, and which of its jobs failed."""
+"""Print how far the explanations of a study are, and which of its stores are set aside."""
 
 import argparse
 import time
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from preddiff.errors import InputError
+from preddiff.storage.aside import size_of, stores_aside
 from preddiff.storage.expectations import BlockCounts
 from preddiff.storage.locks import is_claimed
 from preddiff.storage.markers import Job, markers_of, unfinished_jobs
@@ -15,6 +16,8 @@ from preddiff.storage.markers import Job, markers_of, unfinished_jobs
 # Lines of the log of each job that failed, and number of such jobs, that are printed.
 _LINES = 5
 _JOBS = 10
+# Characters of a difference between two provenances that are printed.
+_WIDTH = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +122,7 @@ def _since_its_start(
 
 
 def report(folder: Path) -> str:
-    """Table of all explanations of a study, and failed jobs.
+    """Table of all explanations of a study, failed jobs, and stores that were set aside.
 
     Parameters
     ----------
@@ -133,7 +136,8 @@ def report(folder: Path) -> str:
     """
     # Names of temporary folders begin with a dot.
     stores = sorted((folder / "expectations").glob("[!.]*.zarr"))
-    if not stores:
+    aside = _aside(folder)
+    if not stores and not aside:
         raise InputError(
             f"{folder}: there are no expectation stores; give the folder of a study whose "
             "explanations were started, such as results/phantom"
@@ -145,7 +149,7 @@ def report(folder: Path) -> str:
             lines += ["", *_end_of_log(folder, one.name, job)]
         if len(one.stopped) > _JOBS:
             lines += ["", f"{one.name}: {len(one.stopped) - _JOBS} more jobs failed"]
-    return "\n".join(lines)
+    return "\n".join(lines + aside)
 
 
 _HEADER = ("explanation", "items", "blocks", "done", "running", "rate", "time left", "failed")
@@ -200,3 +204,21 @@ def _end_of_log(folder: Path, name: str, job: Job) -> list[str]:
     with log.open(errors="replace") as file:
         last = deque((line.rstrip() for line in file if line.strip()), maxlen=_LINES)
     return [f"{title}; {log} ends with", *(f"    {line}" for line in last)]
+
+
+def _aside(folder: Path) -> list[str]:
+    stores = stores_aside(folder)
+    if not stores:
+        return []
+    lines = [
+        "",
+        f"set aside, since settings or code changed (`preddiff prune {folder}` deletes them):",
+    ]
+    for one in stores:
+        lines.append(f"  {one.path}, {size_of([one.path]) / 1e6:,.1f} MB; aside -> current store:")
+        lines += [f"    {_shortened(text)}" for text in one.differences()]
+    return lines
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."

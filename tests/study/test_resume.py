@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -245,6 +246,65 @@ def test_added_items_are_explained_and_the_others_kept(made: Path, tmp_path: Pat
     for name in ("reference", "mean", "change", "variance"):
         expected = complete[name].sel(item=["sub-01", "sub-03", "sub-07", "sub-05"])
         assert one[name].values.tobytes() == expected.values.tobytes()
+
+
+def test_settings_that_return_find_their_numbers_again(made: Path, tmp_path: Path, capsys) -> None:
+    store = tmp_path / "study/expectations/e.zarr"
+    open_store(made, store)
+    blocks = len(list(Explaining(store, tmp_path / "log", 0, 3).written()))
+    before = xr.open_zarr(store).load()
+    open_store(made, store, "--samples", 7)
+    assert "its results are set aside as" in capsys.readouterr().err
+    assert np.isnan(xr.open_zarr(store)["mean"].values).all()
+    assert not list(store.with_suffix(".done").iterdir())
+    list(Explaining(store, tmp_path / "log", 0, 1).written())
+    open_store(made, store)
+    assert "moved back" in capsys.readouterr().err
+    xr.testing.assert_equal(xr.open_zarr(store).load(), before)
+    # What is computed then is the rest, and it is right.
+    assert blocks + len(list(Explaining(store, tmp_path / "log").written())) == 14 * blocks // 3
+    assert_same_bits(store, made / "complete/e.zarr")
+    assert len(list((store.parent / "aside").iterdir())) == 1
+
+
+def test_items_that_return_are_not_explained_again(made: Path, tmp_path: Path) -> None:
+    store = tmp_path / "e.zarr"
+    for items in (["sub-01", "sub-02"], ["sub-02", "sub-03"], ["sub-03", "sub-04"]):
+        open_store(made, store, "--items", *items)
+        list(Explaining(store, tmp_path / "log").written())
+    open_store(made, store, "--items", "sub-01", "sub-02", "sub-03", "sub-04")
+    assert not list(Explaining(store, tmp_path / "log").written())
+    complete = xr.open_zarr(made / "complete/e.zarr").load()
+    for name in ("reference", "mean", "change", "variance"):
+        expected = complete[name].sel(item=["sub-01", "sub-02", "sub-03", "sub-04"])
+        assert xr.open_zarr(store)[name].values.tobytes() == expected.values.tobytes()
+
+
+def test_stores_set_aside_are_listed_and_pruned(made: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    store = study / "expectations/e.zarr"
+    open_store(made, store)
+    none = preddiff("prune", study)
+    assert none.returncode == 0 and "no stores are set aside" in none.stdout
+    list(Explaining(store, tmp_path / "log", 0, 1).written())
+    open_store(made, store, "--samples", 7)
+    (aside,) = (study / "expectations/aside").iterdir()
+    status = preddiff("status", study)
+    assert status.returncode == 0, status.stderr
+    assert f"{aside}, " in status.stdout and "    samples: 10 -> 7" in status.stdout
+    # What a killed process left is no store.
+    (store.parent / ".0123abcd.e.zarr").mkdir()
+    assert preddiff("status", study).stdout == status.stdout
+    listed = preddiff("prune", study)
+    assert listed.returncode == 0 and str(aside) in listed.stdout
+    (freed,) = re.findall(r"with --yes these are deleted, which frees ([0-9.]+) MB", listed.stdout)
+    size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())
+    assert freed == f"{size / 1e6:.1f}" and aside.exists()
+    pruned = preddiff("prune", study, "--yes")
+    assert pruned.returncode == 0 and f"deleted; {freed} MB are free again" in pruned.stdout
+    assert not aside.exists() and store.exists()
+    assert "set aside" not in preddiff("status", study).stdout
+    assert preddiff("prune", tmp_path).returncode == 2
 
 
 def test_killed_snakemake_goes_on_after_its_lock_is_cleared(tmp_path: Path) -> None:
