@@ -12,14 +12,16 @@ from torch import Tensor
 
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import Network, NetworkNodes
+from preddiff.classifiers.precision import arithmetic
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.engines import linear
-from preddiff.engines.base import Engine, Expectations
+from preddiff.engines.base import Engine
 from preddiff.engines.dense import Dense
 from preddiff.engines.incremental.engine import Incremental
 from preddiff.errors import InputError
 from preddiff.evidence import (
+    Expectations,
     activation_difference,
     relevance,
     standard_error,
@@ -212,7 +214,7 @@ class _Nodes:
         if isinstance(self.classifier, torch.nn.Module):
             if self.classifier.training:
                 raise InputError("the network is in training mode: call its eval() first")
-            with torch.inference_mode():
+            with torch.inference_mode(), arithmetic(x.device, "float32"):
                 values = self.classifier(x)
             if not isinstance(values, Tensor):
                 raise InputError(

@@ -1,4 +1,4 @@
-"""Evidence of windows and relevance of voxels: section 3 of the paper, as functions of arrays."""
+"""Expectations, evidence of windows and relevance of voxels: section 3 of the paper."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,33 @@ from numpy.typing import ArrayLike, NDArray
 
 from preddiff.targets import Target
 from preddiff.windows import FloatArray, Windows
+
+
+@dataclass(frozen=True)
+class Expectations:
+    """Expectations of targets of some items, for each window of a block.
+
+    Attributes
+    ----------
+    reference : float64 array (items, targets)
+        Value z of the targets for the intact items.
+    change : float64 array (items, targets, *block.shape)
+        E[z | x without w] - z. It is carried apart from z: where a window hardly matters, the
+        sum of both would lose it in rounding.
+    variance : float64 array (items, targets, *block.shape)
+        Variance of z over draws: of the distribution for exact engines, else the unbiased
+        estimate (0 for samplers that are not random).
+    """
+
+    reference: FloatArray
+    change: FloatArray
+    variance: FloatArray
+
+    @property
+    def mean(self) -> FloatArray:
+        """Expectation E[z | x without w], shape (items, targets, *block.shape)."""
+        axes = tuple(range(2, self.change.ndim))
+        return np.expand_dims(self.reference, axes) + self.change
 
 
 def laplace_correction(p: ArrayLike, training_size: float, classes: int) -> FloatArray:

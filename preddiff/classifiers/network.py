@@ -133,9 +133,20 @@ class Network:
         """Targets as functions of the standardised input that can be differentiated."""
         return NetworkNodes(self, Readout(tuple(targets)), classes, device)
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Logits (n, K) of inputs (n, channels, *space) in pixel values."""
-        found: Tensor = self.module(self.standardisation.image(x))
+    def logits(self, x: Tensor, precision: Precision = "float32") -> Tensor:
+        """Logits (n, K) of inputs (n, channels, *space) in pixel values.
+
+        The network is moved to the device of the inputs and runs there in the given precision,
+        whatever torch's defaults are.
+
+        Raises
+        ------
+        InputError
+            If the device does not have the precision.
+        """
+        self.module.to(x.device)
+        with arithmetic(x.device, precision):
+            found: Tensor = self.module(self.standardisation.image(x))
         return found
 
     def save(self, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,9 @@ def keep_weights_in_bfloat16(network: nn.Module) -> None:
 def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
     """Run a network's convolutions and matrix products in some precision.
 
+    On a GPU it decides about TF32, whatever torch's defaults are, and lets cuDNN choose its
+    algorithms by their speed. All other switches of torch stay as they are.
+
     Raises
     ------
     InputError
@@ -61,8 +64,20 @@ def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
             stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
         if device.type == "cuda":
             allow = precision == "tf32"
-            stack.enter_context(torch.backends.cudnn.flags(allow_tf32=allow, benchmark=True))
-            before = torch.backends.cuda.matmul.allow_tf32
-            torch.backends.cuda.matmul.allow_tf32 = allow
-            stack.callback(setattr, torch.backends.cuda.matmul, "allow_tf32", before)
+            # One by one: torch.backends.cudnn.flags resets those that it is not given, and switches
+            # cuDNN itself off.
+            stack.enter_context(_switched(torch.backends.cudnn, "allow_tf32", allow))
+            stack.enter_context(_switched(torch.backends.cudnn, "benchmark", True))
+            stack.enter_context(_switched(torch.backends.cuda.matmul, "allow_tf32", allow))
         yield
+
+
+@contextlib.contextmanager
+def _switched(backend: Any, name: str, value: bool) -> Iterator[None]:
+    """Set one of torch's switches for a while."""
+    before = getattr(backend, name)
+    setattr(backend, name, value)
+    try:
+        yield
+    finally:
+        setattr(backend, name, before)

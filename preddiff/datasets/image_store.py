@@ -8,7 +8,7 @@ import zarr
 from numpy.typing import NDArray
 
 from preddiff.datasets.items import SCALE
-from preddiff.storage.stores import Variable, array, axes, create, describe
+from preddiff.storage.stores import Variable, array, axes, create, update_attributes
 
 
 def create_image_store(folder: Path, shape: tuple[int, ...], scale: float) -> None:
@@ -89,4 +89,4 @@ def finish_image_store(
         column[:] = np.asarray(values, dtype=column.dtype)
     intensity = array(group, "intensity")
     intensity.resize((len(names), *intensity.shape[1:]))
-    describe(folder, {"classes": list(classes), "provenance": provenance})
+    update_attributes(folder, {"classes": list(classes), "provenance": provenance})

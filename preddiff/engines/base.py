@@ -1,47 +1,23 @@
 """Engines: ways to the one expectation E[z | x without w], with one interface."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from preddiff.errors import InputError
+from preddiff.evidence import Expectations
 from preddiff.windows import Block, FloatArray
 
+Numbers = TypeVar("Numbers", FloatArray, Tensor)
 
-@dataclass(frozen=True)
-class Expectations:
-    """What redrawing the windows of a block does to the targets of some items.
-
-    Attributes
-    ----------
-    reference : float64 array (items, targets)
-        Value z of the targets for the intact items.
-    change : float64 array (items, targets, *block.shape)
-        E[z | x without w] - z. It is carried apart from z: where a window hardly matters, the
-        sum of both would lose it in rounding.
-    variance : float64 array (items, targets, *block.shape)
-        Variance of z over draws: of the distribution for exact engines, else the unbiased
-        estimate (0 for samplers that are not random).
-    """
-
-    reference: FloatArray
-    change: FloatArray
-    variance: FloatArray
-
-    @property
-    def mean(self) -> FloatArray:
-        """Expectation E[z | x without w], shape (items, targets, *block.shape)."""
-        axes = tuple(range(2, self.change.ndim))
-        return np.expand_dims(self.reference, axes) + self.change
-
-
-# Called with the number of windows, a fraction perhaps, that were done since the last call.
+# Called with the number of windows, possibly a fraction, that were done since the last call.
 Progress = Callable[[float], object]
 
 
-def unseen(windows: float) -> None:
+def no_progress(windows: float) -> None:
     """Show no progress."""
 
 
@@ -61,25 +37,52 @@ class Engine(Protocol):
         x: NDArray[np.float32],
         items: Sequence[str],
         block: Block,
-        progress: Progress = unseen,
+        progress: Progress = no_progress,
     ) -> Expectations:
-        """Expectations of the targets of items (n, channels, *space) for a block of windows."""
+        """Expectations of the targets of items (n, channels, *space) for a block of windows.
+
+        Raises
+        ------
+        InputError
+            If they are not finite.
+        """
         ...
 
 
-def over_draws(changes: FloatArray) -> tuple[FloatArray, FloatArray]:
+def finite(found: Expectations, items: Sequence[str]) -> Expectations:
+    """Refuse expectations that are not finite: every engine passes its results through here.
+
+    Stores take NaN for 'not computed yet', so that such a block would be computed again for ever.
+
+    Raises
+    ------
+    InputError
+        If a number is NaN or infinite; it names the item.
+    """
+    for row, item in enumerate(items):
+        for values in (found.reference, found.change, found.variance):
+            if not np.isfinite(values[row]).all():
+                raise InputError(
+                    f"item '{item}': the classifier's output is not finite, for the item itself "
+                    "or for redrawn windows"
+                )
+    return found
+
+
+def over_draws(changes: Numbers) -> tuple[Numbers, Numbers]:
     """Mean and unbiased variance over the draws of each window.
 
     Parameters
     ----------
-    changes : float64 array (windows, draws, ...)
-        Changes of the targets; a single draw comes from a sampler that is not random.
+    changes : float64 array or tensor (windows, draws, ...)
+        Changes of the targets. The variance of a single draw, which comes from a sampler that is
+        not random, is 0.
 
     Returns
     -------
-    mean, variance : float64 arrays (windows, ...)
+    mean, variance : float64 arrays or tensors (windows, ...)
     """
-    mean = changes.mean(axis=1)
-    if changes.shape[1] == 1:
-        return mean, np.zeros_like(mean)
-    return mean, changes.var(axis=1, ddof=1)
+    draws = changes.shape[1]
+    mean = changes.mean(1)
+    deviations = changes - mean[:, None]
+    return mean, (deviations * deviations).sum(1) / max(draws - 1, 1)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from preddiff.classifiers.standardisation import Standardisation
-from preddiff.engines.base import Expectations, Progress, unseen
+from preddiff.engines.base import Progress, finite, no_progress, over_draws
 from preddiff.errors import InputError
+from preddiff.evidence import Expectations
 from preddiff.samplers.base import Sampler, generator, window_voxels
 from preddiff.windows import Block, FloatArray, Windows
 
@@ -20,8 +21,8 @@ Nodes = Callable[[Tensor, str], Tensor]
 class Dense:
     """Expectations over S draws by S forward passes per window (Algorithm 1 of the paper).
 
-    Everything of a block happens on the device, and only its expectations leave it: a GPU works
-    through a block without waiting for the host.
+    Draws are made on the host. All that follows of a block happens on the device, and only its
+    expectations leave it: a GPU works through a block without waiting for the host.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ class Dense:
     standardisation : Standardisation, optional
         From the sampler's units to those of the nodes.
     device : torch.device or str
-        Where draws and forward passes are made.
+        Where forward passes are made.
     """
 
     batch = 1
@@ -74,7 +75,7 @@ class Dense:
         x: NDArray[np.float32],
         items: Sequence[str],
         block: Block,
-        progress: Progress = unseen,
+        progress: Progress = no_progress,
     ) -> Expectations:
         """Estimate expectations; see `Engine.expectations`.
 
@@ -89,23 +90,22 @@ class Dense:
             for one, item in zip(x, items, strict=True)
         ]
         references, changes, variances = zip(*parts, strict=True)
-        return Expectations(np.stack(references), np.stack(changes), np.stack(variances))
+        found = Expectations(np.stack(references), np.stack(changes), np.stack(variances))
+        return finite(found, items)
 
     @torch.inference_mode()
     def _item(
         self, x: Tensor, item: str, block: Block, progress: Progress
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        x = x.to(self.device)
-        source = generator(self.seed, item, block, self.device)
+        source = generator(self.seed, item, block)
         draws = self.sampler.draw(x, item, self.windows, block, self.samples, source)
+        x, draws = x.to(self.device), draws.to(self.device)
         if self.standardisation is not None:
             draws = self.standardisation.patches(draws)
             x = self.standardisation.image(x)
         reference, values = self._all_passes(x, draws, block, item, progress)
         changes = values.reshape(block.size, draws.shape[1], -1) - reference
-        mean, variance = _over_draws(changes)
-        if not (changes.isfinite().all() and reference.isfinite().all()):
-            raise InputError(f"item '{item}': the classifier's output is not finite")
+        mean, variance = over_draws(changes)
         shape = (-1, *block.shape)
         return (
             reference.cpu().numpy(),
@@ -188,14 +188,6 @@ def redrawn(x: Tensor, draws: Tensor, voxels: Tensor) -> Tensor:
     copies = x.reshape(1, -1).repeat(len(draws), 1)
     copies.scatter_(1, voxels, draws)
     return copies.reshape(len(draws), *x.shape)
-
-
-def _over_draws(changes: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased variance over the draws of (windows, draws, targets)."""
-    mean = changes.mean(1)
-    if changes.shape[1] == 1:
-        return mean, torch.zeros_like(mean)
-    return mean, changes.var(1, correction=1)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

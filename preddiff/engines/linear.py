@@ -13,8 +13,9 @@ from scipy.special import expit
 
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.engines import logistic_normal
-from preddiff.engines.base import Expectations, Progress, over_draws, unseen
+from preddiff.engines.base import Progress, finite, no_progress, over_draws
 from preddiff.errors import InputError
+from preddiff.evidence import Expectations
 from preddiff.samplers.base import Sampler, generator, window_voxels
 from preddiff.samplers.conditional import Conditional, groups
 from preddiff.samplers.gaussian import Gaussian
@@ -28,7 +29,7 @@ _WINDOWS_PER_PASS = 8192
 
 
 @dataclass(frozen=True)
-class Moments:
+class OutputMoments:
     """Moments of a linear classifier's output when windows are redrawn, each (items, windows).
 
     Attributes
@@ -48,7 +49,7 @@ class Moments:
 class Shift(Protocol):
     """Distribution of the logit's shift when each window of a block is redrawn."""
 
-    def moments(self, x: FloatArray, items: Sequence[str], logits: FloatArray) -> Moments:
+    def moments(self, x: FloatArray, items: Sequence[str], logits: FloatArray) -> OutputMoments:
         """Moments for flattened inputs (items, voxels) that have the given logits (items,)."""
         ...
 
@@ -61,13 +62,13 @@ class NormalShift:
     offset: FloatArray
     deviation: FloatArray
 
-    def moments(self, x: FloatArray, items: Sequence[str], logits: FloatArray) -> Moments:
+    def moments(self, x: FloatArray, items: Sequence[str], logits: FloatArray) -> OutputMoments:
         """See `Shift.moments`."""
         shift = (self.operator @ np.ascontiguousarray(x.T)).T + self.offset
         first, second = logistic_normal.moments(logits[:, None] + shift, self.deviation)
         # Rounding may leave the difference of moments just below zero.
         variance = np.maximum(second - first**2, 0)
-        return Moments(
+        return OutputMoments(
             first - expit(logits)[:, None],
             variance,
             shift,
@@ -97,11 +98,11 @@ class DonorShift:
         # Exponentials are taken once per donor, not once per donor and item.
         self.inverse_odds = np.exp(-donors)
 
-    def moments(self, x: FloatArray, items: Sequence[str], logits: FloatArray) -> Moments:
+    def moments(self, x: FloatArray, items: Sequence[str], logits: FloatArray) -> OutputMoments:
         """See `Shift.moments`."""
         own = (self.contribution @ np.ascontiguousarray(x.T)).T
         rows = [self._row(*row) for row in zip(own, items, logits, strict=True)]
-        return Moments(*(np.stack(part) for part in zip(*rows, strict=True)))
+        return OutputMoments(*(np.stack(part) for part in zip(*rows, strict=True)))
 
     def _row(self, own: FloatArray, item: str, logit: float) -> tuple[FloatArray, ...]:
         everyone = np.arange(len(self.donors))
@@ -191,7 +192,7 @@ class Exact:
         x: NDArray[np.float32],
         items: Sequence[str],
         block: Block,
-        progress: Progress = unseen,
+        progress: Progress = no_progress,
     ) -> Expectations:
         """Compute exact expectations; see `Engine.expectations`."""
         shift = self.prepare(block)
@@ -199,7 +200,8 @@ class Exact:
         flat = x.reshape(len(x), -1).astype(np.float64)
         moments = shift.moments(flat, items, logits)
         progress(block.size * len(items))
-        return _expectations(self.classifier, self.targets, logits, moments, block)
+        found = _expectations(self.classifier, self.targets, logits, moments, block)
+        return finite(found, items)
 
 
 class Samples:
@@ -242,7 +244,7 @@ class Samples:
         x: NDArray[np.float32],
         items: Sequence[str],
         block: Block,
-        progress: Progress = unseen,
+        progress: Progress = no_progress,
     ) -> Expectations:
         """Estimate expectations; see `Engine.expectations`."""
         logits = self.classifier.logit(x)
@@ -250,8 +252,9 @@ class Samples:
         for one in zip(x, items, logits, strict=True):
             rows.append(self._item(*one, block))
             progress(block.size)
-        moments = Moments(*(np.stack(part) for part in zip(*rows, strict=True)))
-        return _expectations(self.classifier, self.targets, logits, moments, block)
+        moments = OutputMoments(*(np.stack(part) for part in zip(*rows, strict=True)))
+        found = _expectations(self.classifier, self.targets, logits, moments, block)
+        return finite(found, items)
 
     def _item(
         self, x: NDArray[np.float32], item: str, logit: float, block: Block
@@ -290,7 +293,7 @@ def _expectations(
     classifier: LinearClassifier,
     targets: Sequence[Target],
     logits: FloatArray,
-    moments: Moments,
+    moments: OutputMoments,
     block: Block,
 ) -> Expectations:
     """Sort the moments of the second class under the targets."""

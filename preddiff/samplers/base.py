@@ -17,15 +17,13 @@ from preddiff.storage.provenance import digest_json
 from preddiff.windows import Block, IntArray, Windows, offsets
 
 
-def generator(
-    seed: int, item: str, block: Block, device: torch.device | str = "cpu"
-) -> torch.Generator:
-    """Source of the draws of one block of one item.
+def generator(seed: int, item: str, block: Block) -> torch.Generator:
+    """Source of the draws of one block of one item, on the host.
 
-    Draws are a function of seed, item and block alone: never of batch size, shard or restart. A
-    GPU draws other numbers than a CPU.
+    Draws are a function of seed, item and block alone: never of batch size, shard, restart or
+    device.
     """
-    return torch.Generator(device).manual_seed(seed_of(seed, item, block.number))
+    return torch.Generator().manual_seed(seed_of(seed, item, block.number))
 
 
 def seed_of(*parts: int | str) -> int:
@@ -48,10 +46,12 @@ class Sampler(Protocol):
     ) -> Tensor:
         """Draw the windows of a block anew.
 
+        Draws are made on the host, so that they are the same on every device.
+
         Parameters
         ----------
         x : float32 tensor (channels, *space)
-            The intact input, on the device where draws are made.
+            The intact input, on any device.
         item : str
             Name of the item.
         windows : Windows
@@ -59,12 +59,12 @@ class Sampler(Protocol):
         samples : int
             Number S of draws per window.
         generator : torch.Generator
-            On the input's device.
+            Of the host, whatever the input's device.
 
         Returns
         -------
         float32 tensor (windows in block, S or 1, channels * k**d)
-            1 where the sampler is not random.
+            On the input's device; 1 where the sampler is not random.
         """
         ...
 

@@ -112,10 +112,12 @@ class Conditional:
     ) -> Tensor:
         """Draw from the conditional distributions; see `Sampler.draw`."""
         size = len(x) * windows.k ** (x.ndim - 1)
-        draws = torch.randn((block.size, samples, size), generator=generator, device=x.device)
-        for members, mean, factor in self._moments(x, windows, block):
+        draws = torch.randn((block.size, samples, size), generator=generator)
+        for members, mean, factor in self._moments(x.cpu(), windows, block):
             draws[members] = mean[:, None] + draws[members] @ factor.T
-        return draws if self.clip is None else draws.clamp_(*self.clip)
+        if self.clip is not None:
+            draws.clamp_(*self.clip)
+        return draws.to(x.device)
 
     def fill(self, x: Tensor, windows: Windows) -> Tensor:
         """Replace all of an input (channels, *space) by the conditional means of windows.
@@ -135,27 +137,29 @@ class Conditional:
     def _moments(
         self, x: Tensor, windows: Windows, block: Block
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Windows of a block, as numbers; their means; the factor that their draws share."""
+        """Windows of a block, as numbers; their means; the factor that their draws share.
+
+        The input lies on the host.
+        """
         channels, *space = x.shape
         surroundings = Surroundings(windows, self.gaussian.l)
         first = np.ravel_multi_index(tuple(surroundings.first_voxels(block).T), tuple(space))
         voxels = offsets(self.gaussian.l, tuple(space), channels)
         for (cell, *position), members in groups(self.gaussian, surroundings, block):
-            inside, weights, offset, factor = (
-                part.to(x.device) for part in self._conditional(cell, windows.k, tuple(position))
-            )
-            patches = x.reshape(-1)[torch.from_numpy(first[members, None] + voxels).to(x.device)]
-            mean = patches[:, ~inside] @ weights.T + offset
-            yield torch.from_numpy(members).to(x.device), mean, factor
+            around, weights, offset, factor = self._conditional(cell, windows.k, tuple(position))
+            patches = x.reshape(-1)[torch.from_numpy(first[members, None] + voxels)]
+            mean = patches[:, around] @ weights.T + offset
+            yield torch.from_numpy(members), mean, factor
 
     def _conditional(
         self, cell: int, k: int, position: tuple[int, ...]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Voxels of the surroundings in the patch, weights, offset and factor."""
         key = (cell, k, *position)
         if key not in self._prepared:
             found = self.gaussian.conditional(cell, k, position)
             self._prepared[key] = (
-                torch.from_numpy(found.inside),
+                torch.from_numpy(np.flatnonzero(~found.inside)),
                 torch.from_numpy(found.weights).float(),
                 torch.from_numpy(found.offset).float(),
                 torch.from_numpy(found.factor).float(),

@@ -93,7 +93,7 @@ def shrink(covariance: FloatArray, rho: float) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class Conditional:
+class ConditionalDistribution:
     """Distribution of a window given its surroundings: N(weights x_out + offset, covariance).
 
     Attributes
@@ -122,7 +122,9 @@ class Conditional:
         return _cholesky(self.covariance)
 
 
-def condition(mean: FloatArray, covariance: FloatArray, inside: NDArray[np.bool_]) -> Conditional:
+def condition(
+    mean: FloatArray, covariance: FloatArray, inside: NDArray[np.bool_]
+) -> ConditionalDistribution:
     """Condition a Gaussian over an outer patch on the surroundings of the window.
 
     Parameters
@@ -140,11 +142,11 @@ def condition(mean: FloatArray, covariance: FloatArray, inside: NDArray[np.bool_
     out = ~inside
     within, between = covariance[np.ix_(inside, inside)], covariance[np.ix_(out, inside)]
     if not out.any():
-        return Conditional(inside, between.T, mean[inside], within)
+        return ConditionalDistribution(inside, between.T, mean[inside], within)
     factor = _cholesky(covariance[np.ix_(out, out)])
     weights = linalg.cho_solve((factor, True), between, check_finite=False).T
     conditioned = within - weights @ between
-    return Conditional(
+    return ConditionalDistribution(
         inside, weights, mean[inside] - weights @ mean[out], (conditioned + conditioned.T) / 2
     )
 
@@ -176,7 +178,7 @@ class Gaussian(Protocol):
         """Which Gaussian holds for outer patches that start at `starts` (n, d): ids (n,)."""
         ...
 
-    def conditional(self, cell: int, k: int, position: tuple[int, ...]) -> Conditional:
+    def conditional(self, cell: int, k: int, position: tuple[int, ...]) -> ConditionalDistribution:
         """Condition a cell's Gaussian on all but the window at `position` in the outer patch."""
         ...
 
@@ -287,7 +289,7 @@ class PatchGaussian:
         """One Gaussian holds everywhere: zeros (n,)."""
         return np.zeros(len(starts), dtype=np.int64)
 
-    def conditional(self, cell: int, k: int, position: tuple[int, ...]) -> Conditional:
+    def conditional(self, cell: int, k: int, position: tuple[int, ...]) -> ConditionalDistribution:
         """Condition on all but the window of side `k` at `position` in the outer patch."""
         return condition(self.mean, self.covariance, inside(k, self.l, position, self.channels))
 
@@ -402,7 +404,7 @@ class LocatedPatchGaussian:
         """Cells of the outer patches that start at `starts` (n, d) of the input."""
         return self.grid.cell_of(starts + np.array(self.corner) + self.l // 2)
 
-    def conditional(self, cell: int, k: int, position: tuple[int, ...]) -> Conditional:
+    def conditional(self, cell: int, k: int, position: tuple[int, ...]) -> ConditionalDistribution:
         """Condition a cell's Gaussian on all but the window at `position` in the outer patch.
 
         Raises

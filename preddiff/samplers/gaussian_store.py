@@ -31,7 +31,14 @@ from preddiff.samplers.gaussian import (
 from preddiff.settings.base import Positive, Settings, Share
 from preddiff.storage.files import replace_folder
 from preddiff.storage.provenance import digest_json
-from preddiff.storage.stores import Variable, array, attributes, create, describe, open_store
+from preddiff.storage.stores import (
+    Variable,
+    array,
+    attributes,
+    create,
+    open_store,
+    update_attributes,
+)
 from preddiff.windows import FloatArray
 
 DIGEST = "digest"
@@ -105,7 +112,7 @@ def fit_gaussian(
         else:
             provenance["slab"] = slab.model_dump(mode="json")
             _write_located(folder, items, everywhere, settings, slab, seed, provenance)
-        describe(folder, {RANGE: span})
+        update_attributes(folder, {RANGE: span})
 
 
 def load_gaussian(path: Path) -> Gaussian:
@@ -198,7 +205,7 @@ def _write_everywhere(
     group = zarr.open_group(folder, mode="r+", use_consolidated=False)
     array(group, "mean")[:] = gaussian.mean
     array(group, "covariance")[:] = gaussian.covariance
-    describe(
+    update_attributes(
         folder,
         {
             "l": gaussian.l,
@@ -237,7 +244,7 @@ def _write_located(
         array(group, "covariance")[row] = moments.covariance
         digest.update(_digest([(moments.mean, moments.covariance)]).encode())
         counts.append(len(own))
-    describe(
+    update_attributes(
         folder,
         {
             "l": everywhere.l,

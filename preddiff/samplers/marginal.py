@@ -74,10 +74,7 @@ class Marginal:
     ) -> Tensor:
         """Draw donors at random, for each window anew; see `Sampler.draw`."""
         others = torch.from_numpy(self.others(item))
-        drawn = torch.randint(
-            len(others), (block.size, samples), generator=generator, device=generator.device
-        )
-        chosen = others[drawn.cpu()]
+        chosen = others[torch.randint(len(others), (block.size, samples), generator=generator)]
         voxels = torch.from_numpy(window_voxels(windows, block, len(x)))
         donors = torch.from_numpy(self.donors).reshape(len(self.donors), -1)
         values = donors[chosen[..., None], voxels[:, None, :]].to(x.device).float()

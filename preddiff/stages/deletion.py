@@ -143,7 +143,6 @@ def delete_and_insert(
     use_cores(threads)
     items, network = Items(data), Network.load(classifier_folder)
     where = device_of(device)
-    network.module.to(where)
     maps = [found for path in stores if (found := _Map.of(path)) is not None]
     if not maps:
         raise InputError("none of the explanations is of a class, so there is no curve to follow")

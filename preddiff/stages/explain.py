@@ -32,7 +32,7 @@ from preddiff.storage.expectations import ExpectationStore
 from preddiff.storage.files import remove_leftovers, write_atomically
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.locks import Claim, claim
-from preddiff.storage.markers import Marker, Started, started_file
+from preddiff.storage.markers import Job, Marker, job_file
 from preddiff.storage.provenance import digest_code, digest_json
 from preddiff.storage.stores import PROVENANCE, array
 from preddiff.targets import Target
@@ -111,7 +111,7 @@ def explain(
         with mine.writing():
             store.remove_leftovers(numbers)
         missing = _missing(store, numbers, mine)
-        started = started_file(path, first, last)
+        started = job_file(path, first, last)
         _record_start(started, store, slice(first, last), missing)
         if any(missing.values()):
             inputs = Inputs.of(path, store.about)
@@ -136,7 +136,7 @@ def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[i
                 file=sys.stderr,
             )
             with mine.writing():
-                store.forget(number, damaged)
+                store.discard(number, damaged)
             missing[number] = store.missing(number)
     return missing
 
@@ -146,7 +146,7 @@ def _record_start(
 ) -> None:
     """Write down that a shard is begun, for the stage status."""
     done = sum(len(store.blocks) - len(blocks) for blocks in missing.values())
-    about = Started(shard.start, shard.stop, socket.gethostname(), time.time(), done)
+    about = Job(shard.start, shard.stop, socket.gethostname(), time.time(), done)
     remove_leftovers(started)
     with write_atomically(started) as temporary:
         temporary.write_text(json.dumps(asdict(about)) + "\n")

@@ -62,7 +62,6 @@ def predict(data: Path, classifier_folder: Path, device: str, threads: int, out:
     except InputError as error:
         raise InputError(f"{data}: {error}") from None
     where = device_of(device)
-    module = network.module.to(where)
     rows = []
     with (
         torch.inference_mode(),
@@ -70,7 +69,7 @@ def predict(data: Path, classifier_folder: Path, device: str, threads: int, out:
     ):
         for numbers in np.array_split(np.arange(len(items.names)), -(-len(items.names) // _BATCH)):
             x = torch.from_numpy(items.read(numbers)).to(where)
-            logits = module(network.standardisation.image(x)).double()
+            logits = network.logits(x).double()
             probabilities = torch.softmax(logits, 1).cpu().numpy()
             names = [items.names[number] for number in numbers]
             _require_finite(names, probabilities)

@@ -74,9 +74,8 @@ def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Block], samples: in
     # Once before, for what is prepared for all items: the engine, and conditioning per position.
     one.expectations(x, ["item"], blocks[0])
     for block in blocks:
-        source = generator(one.seed, "item", block, one.device)
-        item = torch.from_numpy(x[0]).to(one.device)
-        one.sampler.draw(item, "item", one.windows, block, 1, source)
+        source = generator(one.seed, "item", block)
+        one.sampler.draw(torch.from_numpy(x[0]), "item", one.windows, block, 1, source)
     start = time.perf_counter()
     for block in blocks:
         one.expectations(x, ["item"], block)

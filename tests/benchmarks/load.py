@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 import zarr
 
-from preddiff.engines.base import Expectations
+from preddiff.evidence import Expectations
 from preddiff.stages.relevance import create_relevance, parts_to_write
 from preddiff.storage.expectations import ExpectationStore, expectation_variables
 from preddiff.storage.markers import Marker

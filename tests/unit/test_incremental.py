@@ -20,12 +20,11 @@ from preddiff.classifiers.network import Network, NetworkNodes, prepared
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.datasets.images import read_image
-from preddiff.engines.base import Expectations
 from preddiff.engines.dense import Dense
 from preddiff.engines.incremental.boxes import Boxes
 from preddiff.engines.incremental.engine import Incremental
 from preddiff.engines.incremental.network import IncrementalNetwork
-from preddiff.evidence import weight_of_evidence
+from preddiff.evidence import Expectations, weight_of_evidence
 from preddiff.samplers.base import window_voxels
 from preddiff.samplers.conditional import Conditional
 from preddiff.samplers.gaussian import PatchGaussian
