@@ -97,6 +97,8 @@ class OwnSampler:
     draw : callable
     """
 
+    random = True
+
     def __init__(self, reference: str, draw: Any) -> None:
         self.reference = reference
         self.function = draw
