@@ -18,9 +18,8 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _LARGE = 1 << 30
 
-# Between two looks for a free GPU; no lock can be waited for on several files at once.
-_SECONDS_BETWEEN_LOOKS = 0.5
-
+# Seconds between two attempts to lease a GPU: a process cannot wait for locks on several files.
+_POLLING_INTERVAL = 0.5
 
 # Locks of the GPUs that this process leases, held until it ends.
 _LEASES: dict[str, int] = {}
@@ -83,7 +82,7 @@ def lease(names: Sequence[str], folder: Path) -> int:
             flush=True,
         )
     while number is None:
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        time.sleep(_POLLING_INTERVAL)
         number = _first_free(locks)
     for other, lock in enumerate(locks):
         if other != number:

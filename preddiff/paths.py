@@ -115,7 +115,7 @@ class Paths:
             (name,) for name, one in self.study.datasets.items() if not one.needs_geometry
         ]
         for one in self.study.explanations.values():
-            for dataset in (self.study.explained(one), self.study.sampled(one)):
+            for dataset in (self.study.explained_dataset(one), self.study.sampled_dataset(one)):
                 keys.append(self.data_key(dataset, one.classifier))
         return distinct_names(keys)
 
@@ -131,12 +131,12 @@ class Paths:
     def data_of(self, explanation: str) -> str:
         """Data store of the items that are explained."""
         one = self.study.explanations[explanation]
-        return self.data(self.study.explained(one), one.classifier)
+        return self.data(self.study.explained_dataset(one), one.classifier)
 
     def sampled_data_of(self, explanation: str) -> str:
         """Data store that an explanation's sampler takes patches and donors from."""
         one = self.study.explanations[explanation]
-        return self.data(self.study.sampled(one), one.classifier)
+        return self.data(self.study.sampled_dataset(one), one.classifier)
 
     def gaussian_key(self, explanation: str) -> Key | None:
         """Parts of the name of the Gaussian that an explanation draws from, if it does."""
@@ -144,9 +144,9 @@ class Paths:
         sampler = self.study.sampler_of(one)
         if sampler is None or sampler.gaussian is None:
             return None
-        data = self.data_key(self.study.sampled(one), one.classifier)
+        data = self.data_key(self.study.sampled_dataset(one), one.classifier)
         place: Key = ()
-        if sampler.is_located:
+        if sampler.depends_on_location:
             slab = self.slab_of(explanation)
             place = (f"axis{slab.axis}", *map(str, slab.slices))
         return (*data, f"l{getattr(one, 'l', None)}", str(one.sampler_name), *place)
@@ -175,7 +175,7 @@ class Paths:
     def predicted(self) -> dict[str, Key]:
         """Tables of predictions: dataset and classifier of each."""
         pairs = [
-            (self.study.explained(one), one.classifier)
+            (self.study.explained_dataset(one), one.classifier)
             for name, one in self.study.explanations.items()
             if self.classifier_of(name).ranks_classes
         ]
@@ -184,6 +184,6 @@ class Paths:
     def predictions_of(self, explanation: str) -> list[str]:
         """Table of what an explanation's classifier makes of the items, if there is one."""
         one = self.study.explanations[explanation]
-        pair = (self.study.explained(one), one.classifier)
+        pair = (self.study.explained_dataset(one), one.classifier)
         names = {key: name for name, key in self.predicted.items()}
         return [self.table("predictions", names[pair])] if pair in names else []

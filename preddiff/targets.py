@@ -9,6 +9,8 @@ from preddiff.errors import InputError
 Kind = Literal["probability", "logit", "map"]
 LAYER = "layer"
 TRUE = "true"
+# Larger than the number of maps of any layer.
+_ANY_NUMBER = 1 << 62
 _TOP = "top-"
 _FORMS = (
     "write it as probability:CLASS, logit:CLASS, layer:NAME or layer:NAME:NUMBERS, "
@@ -86,7 +88,7 @@ def check_target(text: str) -> None:
     ------
     InputError
     """
-    expand([text], lambda layer: 1 << 62)
+    expand([text], lambda layer: _ANY_NUMBER)
 
 
 def expand(texts: Sequence[str], maps: Callable[[str], int]) -> list[Target]:
@@ -121,8 +123,8 @@ def _maps_of(text: str, maps: Callable[[str], int]) -> list[Target]:
         raise InputError(f"target '{text}': {_FORMS}")
     count = maps(layer)
     if not separator:
-        # Numbers beyond any network's are asked for when only the form is checked.
-        chosen: Sequence[int] = range(count) if count < 1 << 62 else ()
+        # Where only the form is checked, the number of maps is not known.
+        chosen: Sequence[int] = range(count) if count < _ANY_NUMBER else ()
     else:
         if not all(part.strip().isdecimal() for part in numbers.split(",")):
             raise InputError(f"target '{text}': {_FORMS}")

@@ -73,7 +73,7 @@ def load(reference: str) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such Python file")
     path = path.resolve()
-    _require_other_names(path.parent)
+    _require_distinct_modules(path.parent)
     if str(path.parent) not in sys.path:
         # At the end, so that no file of the folder hides a library's.
         sys.path.append(str(path.parent))
@@ -103,7 +103,7 @@ class errors_of:  # noqa: N801
             raise InputError(f"{self.reference}: {type(error).__name__}: {error}") from error
 
 
-def _require_other_names(folder: Path) -> None:
+def _require_distinct_modules(folder: Path) -> None:
     """Refuse a folder with a module of the same name as one of another user's folder."""
     for name in _module_names(folder):
         found = getattr(sys.modules.get(name), "__file__", None)

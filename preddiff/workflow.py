@@ -124,7 +124,7 @@ class Plan(Paths):
     def classifier_arguments(self, classifier: str) -> list[str]:
         """Arguments of the subcommand that makes a classifier, but for where to."""
         one = self.study.classifiers[classifier]
-        arguments = ["--settings", write_settings(one.making)]
+        arguments = ["--settings", write_settings(one.stage_settings)]
         for data in self.training_data_of(classifier):
             arguments += ["--data", str(Path(data).parent), "--seed", str(self.study.seed)]
         for weights in self.weights_of(classifier):
@@ -223,7 +223,7 @@ class Plan(Paths):
             return one.items
         if one.items is not None:
             return len(one.items)
-        return self._counts(self.study.explained(one))
+        return self._counts(self.study.explained_dataset(one))
 
     def _counts(self, dataset: str) -> int:
         """Items of a dataset; tables and folders are read once."""
@@ -249,7 +249,7 @@ class Plan(Paths):
     def space_of(self, explanation: str) -> tuple[int, ...]:
         """Spatial shape of the input of an explanation's classifier, a network."""
         one = self.study.explanations[explanation]
-        dataset = self.study.datasets[self.study.explained(one)]
+        dataset = self.study.datasets[self.study.explained_dataset(one)]
         known = self.classifier_of(explanation).space or dataset.space
         side = self.geometry(one.classifier).crop
         return known or (side or 1,) * dataset.dimensions
@@ -290,7 +290,7 @@ class Plan(Paths):
         sampler = self.sampler_of(explanation)
         assert sampler.gaussian is not None
         given: dict[str, Any] = {"gaussian": sampler.gaussian}
-        if sampler.is_located:
+        if sampler.depends_on_location:
             given["slab"] = self.slab_of(explanation)
         return write_settings(**given, l=getattr(self.study.explanations[explanation], "l", None))
 
@@ -310,7 +310,7 @@ class Plan(Paths):
         return [
             name
             for name, one in self.study.explanations.items()
-            if (self.study.explained(one), one.classifier) == key
+            if (self.study.explained_dataset(one), one.classifier) == key
         ]
 
     def _conditional(self, key: Key) -> str | None:
@@ -321,7 +321,7 @@ class Plan(Paths):
         """Explanations of the same items by the same classifier."""
         return self._of_pair(self.compared[deletion])
 
-    def filling(self, deletion: str) -> str:
+    def filling_explanation(self, deletion: str) -> str:
         """Explanation whose Gaussian fills windows that are deleted."""
         found = self._conditional(self.compared[deletion])
         assert found is not None
@@ -330,7 +330,7 @@ class Plan(Paths):
     def code_of_deletion(self, deletion: str) -> str:
         """Digest of the code that deletion curves depend on."""
         _, classifier = self.compared[deletion]
-        filling = self.sampler_of(self.filling(deletion))
+        filling = self.sampler_of(self.filling_explanation(deletion))
         return code_of("deletion", root_of(filling), *self.study.classifiers[classifier].code)
 
     def localised(self, classifier: str) -> list[str]:
@@ -341,7 +341,7 @@ class Plan(Paths):
         return [
             name
             for name, one in self.study.explanations.items()
-            if one.classifier == classifier and self.study.explained(one) == dataset
+            if one.classifier == classifier and self.study.explained_dataset(one) == dataset
         ]
 
     # Figures

@@ -126,7 +126,7 @@ class ClassifierSettings(Settings):
         return None
 
     @property
-    def making(self) -> Settings:
+    def stage_settings(self) -> Settings:
         """Settings that the classifier depends on, as its subcommand takes them."""
         return self
 

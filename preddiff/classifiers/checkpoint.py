@@ -1,4 +1,4 @@
-"""State dicts: reading them without unpickling, fitting them to a network, writing them."""
+"""State dicts of networks: reading them without running code, loading and writing them."""
 
 import pickle
 from collections.abc import Mapping
@@ -15,19 +15,33 @@ from preddiff.storage.files import write_atomically
 
 StateDict = dict[str, Tensor]
 
-# Keys under which training scripts put a network's state dict beside other things.
+# Keys under which training scripts save the state dict in a larger checkpoint.
 _NESTED = ("state_dict", "model")
-# What DataParallel puts before every name.
+# Prefix that DataParallel adds to every name.
 _PARALLEL = "module."
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """Read a state dict: `.safetensors`, or what `torch.save` wrote (tensors only, no code).
+    """Read a state dict from a `.safetensors` file or one that `torch.save` wrote.
+
+    Files of `torch.save` are read with ``weights_only=True``, so that no code in them is run. A
+    state dict inside a checkpoint (`state_dict` or `model`) is found, and the prefix that
+    DataParallel adds to the names is removed.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU.
 
     Raises
     ------
     InputError
-        If the file is missing, damaged, holds anything but tensors, or values that are not finite.
+        If the file is missing or damaged, contains anything but tensors, or has NaN or infinite
+        values.
     """
     try:
         found: Any = (
@@ -36,21 +50,24 @@ def read_state_dict(path: Path) -> StateDict:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file of weights") from None
+        raise InputError(f"{path}: no such file; check the path of the weights") from None
     except pickle.UnpicklingError:
         raise InputError(
-            f"{path}: holds more than tensors, or is damaged; it is not unpickled, since that "
-            "would run its code: save the state dict alone, torch.save(network.state_dict(), path)"
+            f"{path}: damaged, or contains more than tensors; it is not unpickled, because that "
+            "could run code: save only the state dict, torch.save(network.state_dict(), path)"
         ) from None
     except Exception as error:
-        # Of a file that is no checkpoint the unpickler raises nearly anything.
+        # The unpickler raises almost any exception for files that are not checkpoints.
         raise InputError(f"{path}: not readable as weights, or truncated ({error})") from None
     found = next((found[k] for k in _NESTED if isinstance(found, dict) and k in found), found)
     if not isinstance(found, dict) or not all(
         isinstance(name, str) and isinstance(values, Tensor) and values.layout is torch.strided
         for name, values in found.items()
     ):
-        raise InputError(f"{path}: not a state dict, which maps names to tensors")
+        raise InputError(
+            f"{path}: not a state dict (a mapping of names to dense tensors); save one by "
+            "torch.save(network.state_dict(), path)"
+        )
     for name, values in found.items():
         if values.is_floating_point() and not values.isfinite().all():
             raise InputError(f"{path}: '{name}' has values that are NaN or infinite")
@@ -60,25 +77,33 @@ def read_state_dict(path: Path) -> StateDict:
 
 
 def load_state_dict(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Put weights into a network.
+    """Load weights into a network, in place.
+
+    Parameters
+    ----------
+    network : Module
+    weights : mapping of str to Tensor
+        As `read_state_dict` returns them.
+    source : str
+        Where the weights come from, for the error message.
 
     Raises
     ------
     InputError
-        If they belong to another architecture; the message names the first differences.
+        If names or shapes do not match the network's; the message lists the first differences.
     """
     own = network.state_dict()
     if all(name.startswith(_PARALLEL) for name in own) and not any(name in own for name in weights):
-        # The prefix, which reading takes off, is the network's own: it wraps another.
+        # The prefix, removed on reading, is part of this network's own names.
         weights = {f"{_PARALLEL}{name}": values for name, values in weights.items()}
-    # Checkpoints from before torch 0.4.1, as torchvision's of DenseNets, have no such counts.
+    # Checkpoints from before torch 0.4.1, such as torchvision's DenseNets, lack these counters.
     counts = {n: own[n] for n in own if n.endswith("num_batches_tracked") and n not in weights}
     weights = {**weights, **counts}
     problems = [
         *(f"'{name}' is missing" for name in own if name not in weights),
-        *(f"'{name}' is unknown to the network" for name in weights if name not in own),
+        *(f"'{name}' is not in the network" for name in weights if name not in own),
         *(
-            f"'{name}' has shape {tuple(weights[name].shape)}, the network {tuple(own[name].shape)}"
+            f"'{name}' has shape {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
             for name in own
             if name in weights and weights[name].shape != own[name].shape
         ),
@@ -86,15 +111,21 @@ def load_state_dict(network: nn.Module, weights: Mapping[str, Tensor], source: s
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise InputError(
-            f"{source} does not fit the network: {'; '.join(problems[:3])}{more}. Is it another "
-            "architecture, or another number of classes (name them in the classifier's classes)?"
+            f"{source} does not fit the network: {'; '.join(problems[:3])}{more}. They may be for "
+            "another architecture, or another number of classes (set the classifier's `classes`)"
         )
     network.load_state_dict(dict(weights))
 
 
 def write_state_dict(network: nn.Module, path: Path) -> None:
-    """Write a network's state dict as `.safetensors`."""
+    """Write a network's state dict as a `.safetensors` file.
+
+    Parameters
+    ----------
+    network : Module
+    path : Path
+    """
     state = {name: values.contiguous() for name, values in network.state_dict().items()}
     with write_atomically(path) as temporary:
-        # Tied weights are written once for each name.
+        # safetensors refuses tensors that share memory, so tied weights are copied.
         safetensors.torch.save_file({n: v.clone() for n, v in state.items()}, temporary)

@@ -55,7 +55,7 @@ class DigitClassifier(ClassifierSettings, DigitTraining):
         return self.dataset
 
     @property
-    def making(self) -> Settings:
+    def stage_settings(self) -> Settings:
         """How it is trained."""
         return self.part(DigitTraining)
 

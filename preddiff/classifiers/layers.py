@@ -114,7 +114,7 @@ def list_layers(network: nn.Module, x: Tensor) -> list[Layer]:
     ]
 
 
-def sharing_copy(network: nn.Module) -> nn.Module:
+def copy_sharing_tensors(network: nn.Module) -> nn.Module:
     """Copy a network's modules, but not their tensors."""
     # Among them those that hooks keep as plain attributes, such as weight_norm's `weight`.
     others = [x for part in network.modules() for x in vars(part).values() if isinstance(x, Tensor)]
@@ -129,7 +129,7 @@ def _trace(network: nn.Module) -> tuple[fx.GraphModule, dict[str, fx.Node]]:
     from torchvision.models.feature_extraction import NodePathTracer
 
     tracer = NodePathTracer(leaf_modules=[InFloat32])
-    copied = sharing_copy(network).eval()
+    copied = copy_sharing_tensors(network).eval()
     try:
         graph = fx.GraphModule(copied, tracer.trace(copied))
     except Exception as error:

@@ -68,7 +68,7 @@ class LogisticClassifier(ClassifierSettings, Logistic):
         return LinearClassifier.code
 
     @property
-    def making(self) -> Settings:
+    def stage_settings(self) -> Settings:
         """Slab, penalty and folds."""
         return self.part(Logistic)
 

@@ -47,7 +47,7 @@ class ModuleClassifier(ImageNetworkSettings, ModuleSettings):
         return len(self.mean)
 
     @property
-    def making(self) -> Settings:
+    def stage_settings(self) -> Settings:
         """File, weights and preprocessing."""
         return self.part(ModuleSettings)
 

@@ -14,8 +14,8 @@ from torch import Tensor, fx, nn
 
 from preddiff.classifiers.base import CLASSIFIERS
 from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict, write_state_dict
-from preddiff.classifiers.layers import OUTPUT, WithMeans, sharing_copy, traced
-from preddiff.classifiers.precision import Precision, arithmetic, keep_head
+from preddiff.classifiers.layers import OUTPUT, WithMeans, copy_sharing_tensors, traced
+from preddiff.classifiers.precision import Precision, arithmetic, keep_head_in_float32
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.errors import InputError
@@ -275,7 +275,7 @@ def check(network: Network) -> None:
 
 # Not in inference mode, whose tensors could not be derived afterwards.
 @torch.no_grad()
-def _lay_channels_together(network: nn.Module, shape: tuple[int, ...]) -> None:
+def _use_channels_last(network: nn.Module, shape: tuple[int, ...]) -> None:
     """Lay out weights channels last, unless the network views its maps in the usual order."""
     try:
         network.to(memory_format=torch.channels_last)
@@ -312,12 +312,12 @@ class NetworkNodes:
         module = network.module
         if precision == "bfloat16":
             # A copy, for the classifier itself stays as it is.
-            module = sharing_copy(module)
-            keep_head(module)
+            module = copy_sharing_tensors(module)
+            keep_head_in_float32(module)
         module.to(self.device)
         if self.device.type == "cpu":
             # Convolutions of a CPU run faster on channels that lie together.
-            _lay_channels_together(module, (2, network.channels, *network.space))
+            _use_channels_last(module, (2, network.channels, *network.space))
         self.network = WithMeans(module, readout.layers)
         self._module = module
 

@@ -26,7 +26,7 @@ class InFloat32(nn.Module):
         return found
 
 
-def keep_head(network: nn.Module) -> None:
+def keep_head_in_float32(network: nn.Module) -> None:
     """Leave the last layer with weights in float32: logits in bfloat16 have but three digits."""
     heads = [n for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     if heads:

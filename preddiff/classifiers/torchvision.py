@@ -41,15 +41,15 @@ class TorchvisionSettings(NetworkSettings):
     )
 
     @property
-    def own_weights(self) -> Path | None:
+    def weights_file(self) -> Path | None:
         """The user's state dict; None for torchvision's weights."""
         path = Path(self.weights)
         return path if path.suffix else None
 
     @property
-    def usual(self) -> "Defaults":
+    def preset(self) -> "Defaults":
         """What torchvision's weights ask for; those of one's own are taken to ask for the same."""
-        return defaults(self.name, "DEFAULT" if self.own_weights else self.weights)
+        return defaults(self.name, "DEFAULT" if self.weights_file else self.weights)
 
 
 @CLASSIFIERS.register
@@ -66,7 +66,7 @@ class TorchvisionClassifier(ImageNetworkSettings, TorchvisionSettings):
         return 3
 
     @property
-    def making(self) -> Settings:
+    def stage_settings(self) -> Settings:
         """Name, weights and preprocessing."""
         return self.part(TorchvisionSettings)
 
@@ -75,17 +75,17 @@ class TorchvisionClassifier(ImageNetworkSettings, TorchvisionSettings):
         """As set, or as the weights ask for."""
         if None not in (self.resize, self.crop):
             return self.part(Geometry)
-        usual = self.usual
-        return Geometry(resize=self.resize or usual.resize, crop=self.crop or usual.crop)
+        preset = self.preset
+        return Geometry(resize=self.resize or preset.resize, crop=self.crop or preset.crop)
 
     @property
     def weights_to_fetch(self) -> tuple[str, str] | None:
         """Network and weights, by torchvision's names."""
-        return None if self.own_weights else (self.name, self.weights)
+        return None if self.weights_file else (self.name, self.weights)
 
     def input_files(self) -> list[Path]:
         """State dict and names of the classes."""
-        return [*([self.own_weights] if self.own_weights else []), *super().input_files()]
+        return [*([self.weights_file] if self.weights_file else []), *super().input_files()]
 
     @classmethod
     def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> nn.Module:

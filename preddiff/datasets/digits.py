@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn carries: 1,797 real images of 8 x 8 pixels."""
+"""The handwritten digits that come with scikit-learn: 1,797 real images of 8 x 8 pixels."""
 
 import math
 from typing import Annotated, ClassVar
@@ -10,7 +10,7 @@ from pydantic import Field
 from preddiff.datasets.base import DATASETS, DatasetSettings
 from preddiff.settings.base import Settings
 
-# Pixels are whole numbers from 0 to this.
+# Pixels are integers from 0 to this value.
 LEVELS = 16
 _COUNT = 1797
 
@@ -48,13 +48,14 @@ class Digits(DatasetSettings):
 def read_digits(
     test: float, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
-    """Read the digits and divide them, with equal shares of every digit.
+    """Read the digits and divide them into training and test images, stratified by digit.
 
     Parameters
     ----------
     test : float
-        Share of the images that is kept for testing.
+        Share of test images.
     seed : int
+        Seed of the division.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Image datasets: a folder or a sheet of image files, read as 8-bit RGB."""
+"""Image datasets: folders or sheets of image files, which are read as 8-bit RGB."""
 
 import difflib
 import os
@@ -91,7 +91,7 @@ class ImageSet(DatasetSettings):
 
 @dataclass(frozen=True)
 class Entry:
-    """An image of a dataset.
+    """An image file of a dataset.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class Entry:
         Path relative to the sheet or folder.
     file : Path
     label : str
-        Class, as the sheet or the folder's name gives it; "" if unknown.
+        Class, as given in the sheet or by the name of the folder; "" if unknown.
     """
 
     name: str
@@ -109,13 +109,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as read.
+    """An image that was read from a file.
 
     Attributes
     ----------
     pixels : uint8 array (3, height, width)
     note : str
-        What was converted; "" for plain RGB.
+        Which conversions were necessary; "" for upright RGB images.
     """
 
     pixels: NDArray[np.uint8]
@@ -123,7 +123,7 @@ class Picture:
 
 
 def plain_name(name: str) -> str:
-    """Name of a class in lower case, with single spaces in place of underscores and spaces."""
+    """Normalise the name of a class: lower case, and single spaces for spaces and underscores."""
     return " ".join(name.casefold().replace("_", " ").split())
 
 
@@ -135,7 +135,7 @@ class Classes:
     ----------
     names : tuple of str
     ids : tuple of str
-        WordNet ids or the like; empty if there are none.
+        WordNet ids or similar; empty if there are none.
     """
 
     names: tuple[str, ...]
@@ -158,14 +158,15 @@ class Classes:
         return numbers
 
     def index(self, label: str) -> int:
-        """Number of a class given by its id, name or number; -1 for "".
+        """Return the number of a class that is given by id, name or number; -1 for "".
 
-        Case, spaces and underscores of names do not matter, unless they tell classes apart.
+        Differences in case, spaces and underscores are ignored, unless classes differ in nothing
+        else.
 
         Raises
         ------
         InputError
-            If there is no such class, or several of that name.
+            If there is no such class, or more than one of that name.
         """
         if not label:
             return -1
@@ -177,40 +178,46 @@ class Classes:
             return found[0]
         if found:
             raise InputError(
-                f"classes {', '.join(map(str, found))} are all called '{label}': name the class "
-                "by its number or id"
+                f"classes {', '.join(map(str, found))} are all called '{label}': give the "
+                "number or the id instead"
             )
         near = difflib.get_close_matches(label, self._numbers, n=1, cutoff=0.5)
         hint = f": did you mean '{near[0]}'?" if near else ""
-        raise InputError(f"class '{label}' is none of the {len(self.names)} classes{hint}")
+        raise InputError(f"class '{label}' is not among the {len(self.names)} classes{hint}")
 
 
 def list_images(
     source: Path, *, file_column: str = "file", class_column: str = _DEFAULT_CLASS_COLUMN
 ) -> list[Entry]:
-    """List the images of a sheet, or of a folder, by name.
+    """List the images of a sheet or of a folder.
 
     Parameters
     ----------
     source : Path
-        A sheet (.tsv, .csv) whose files are relative to its folder; a folder with one folder per
-        class, as ILSVRC has them; or a flat folder, which tells no classes.
+        A sheet (.tsv, .csv) with paths relative to its folder; a folder with one folder per class
+        (the layout of ILSVRC); or a flat folder, in which case the classes are unknown.
     file_column, class_column : str
-        Columns of the sheet. Without a column `class`, classes are unknown.
+        Columns of the sheet. If it has no column `class`, the classes are unknown.
+
+    Returns
+    -------
+    list of Entry
+        In the order of the sheet; images of a folder are sorted by name.
 
     Raises
     ------
     InputError
-        If there is no image, or the sheet or the folder cannot be understood.
+        If there are no images, a column is missing, a file is listed twice, or a folder contains
+        both images and folders of images.
     """
     if source.is_file():
-        return _of_sheet(source, file_column, class_column)
+        return _entries_of_sheet(source, file_column, class_column)
     if source.is_dir():
-        return _of_folder(source)
+        return _entries_of_folder(source)
     raise InputError(f"{source}: no such images: provide {LAYOUTS}")
 
 
-def _of_sheet(path: Path, file_column: str, class_column: str) -> list[Entry]:
+def _entries_of_sheet(path: Path, file_column: str, class_column: str) -> list[Entry]:
     table = read_table(path)
     files = table[find_column(table, path, file_column)]
     has_classes = class_column in table.columns or class_column != _DEFAULT_CLASS_COLUMN
@@ -219,7 +226,7 @@ def _of_sheet(path: Path, file_column: str, class_column: str) -> list[Entry]:
     seen: set[str] = set()
     for line, file, label in zip(table.index, files, labels, strict=True):
         if not file.strip():
-            raise InputError(f"{path}, line {line}: there is no file")
+            raise InputError(f"{path}, line {line}: the name of the file is missing")
         name = Path(file.strip()).as_posix()
         if name in seen:
             raise InputError(f"{path}, line {line}: '{name}' is listed twice")
@@ -230,7 +237,7 @@ def _of_sheet(path: Path, file_column: str, class_column: str) -> list[Entry]:
     return entries
 
 
-def _of_folder(folder: Path) -> list[Entry]:
+def _entries_of_folder(folder: Path) -> list[Entry]:
     with os.scandir(folder) as found:
         visible = [entry for entry in found if not entry.name.startswith(".")]
     images = sorted(e.name for e in visible if _is_image(e.name) and e.is_file())
@@ -241,11 +248,11 @@ def _of_folder(folder: Path) -> list[Entry]:
     ]
     if images and labelled:
         raise InputError(
-            f"{folder} holds both images and folders of images, so that classes are unclear: "
+            f"{folder} contains both images and folders of images, so the classes are ambiguous: "
             f"provide {LAYOUTS}"
         )
     if not images and not labelled:
-        raise InputError(f"{folder}: no images in it: provide {LAYOUTS}")
+        raise InputError(f"{folder} contains no images: provide {LAYOUTS}")
     flat = [Entry(name, folder / name, "") for name in images]
     return flat or [
         Entry(f"{label}/{name}", folder / label / name, label) for label, name in labelled
@@ -264,7 +271,7 @@ def _is_image(name: str) -> bool:
 
 
 def classes_of_folders(entries: Sequence[Entry]) -> Classes:
-    """Classes of a folder in the layout of ILSVRC: its folders' names, numbered in their order."""
+    """Classes of a folder in the layout of ILSVRC: the names of its folders, in sorted order."""
     return Classes(tuple(sorted({entry.label for entry in entries if entry.label})))
 
 
@@ -274,13 +281,14 @@ def read_classes(path: Path) -> Classes:
     Parameters
     ----------
     path : Path
-        A text file (.txt) with a name per line, or a table (.tsv, .csv) with the columns
-        `class_index` (or `index`), `class_name` (or `name`) and perhaps `wnid` (or `id`, `synset`).
+        A text file (.txt) with one name per line, or a table (.tsv, .csv) with the columns
+        `class_index` (or `index`), `class_name` (or `name`) and optionally `wnid` (or `id`,
+        `synset`).
 
     Raises
     ------
     InputError
-        If the file is missing or has other columns, or numbers are missing or given twice.
+        If the file or a column is missing, or the numbers are not 0, 1, 2, ..., each given once.
     """
     if path.suffix == ".txt":
         try:
@@ -290,11 +298,12 @@ def read_classes(path: Path) -> Classes:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not readable as UTF-8 text: {error}") from None
         if not lines:
-            raise InputError(f"{path}: the file names no classes")
+            raise InputError(f"{path}: the file lists no classes")
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 raise InputError(
-                    f"{path}, line {number}: there is no name; remove the line, or name the class"
+                    f"{path}, line {number}: the name of the class is missing; add it, or remove "
+                    "the empty line"
                 )
         return Classes(tuple(line.strip() for line in lines))
     table = read_table(path)
@@ -304,12 +313,12 @@ def read_classes(path: Path) -> Classes:
     try:
         numbers = table[index].astype(int)
     except (ValueError, OverflowError) as error:
-        raise InputError(f"{path}: column '{index}' holds more than numbers ({error})") from None
+        raise InputError(f"{path}: column '{index}' must contain numbers only ({error})") from None
     if table.empty:
-        raise InputError(f"{path}: the table names no classes")
+        raise InputError(f"{path}: the table lists no classes")
     if sorted(numbers) != list(range(len(table))):
         raise InputError(
-            f"{path}: column '{index}' must hold every number from 0 to {len(table) - 1} once"
+            f"{path}: column '{index}' must contain each number from 0 to {len(table) - 1} once"
         )
     table = table.iloc[np.argsort(numbers.to_numpy())]
     return Classes(
@@ -319,31 +328,32 @@ def read_classes(path: Path) -> Classes:
 
 
 def read_image(path: Path, *, resize: int | None, crop: tuple[int, int] | int | None) -> Picture:
-    """Read an image as 8-bit RGB, upright, resized and cut as torchvision's presets do.
+    """Read an image as 8-bit RGB: upright, resized and cropped as in torchvision's presets.
 
     Parameters
     ----------
     path : Path
     resize : int, optional
-        Pixels of the shorter side after (bilinear, antialiased) resizing; as it is if None.
+        Length of the shorter side after resizing (bilinear, with antialiasing), in pixels; by
+        default the image is not resized.
     crop : int or (int, int), optional
-        Side of the central square, or height and width of the rectangle, that is cut out;
-        everything if None.
+        Side of the central square, or height and width of the central rectangle, that is cut out;
+        by default the image is not cropped.
 
     Raises
     ------
     InputError
-        If the file is missing, truncated, too large, or no image.
+        If the file is missing, truncated, not an image, or suspiciously large.
     """
     # torchvision is imported where it is needed, since that takes seconds.
     from torchvision.transforms.v2 import functional
 
     try:
         with warnings.catch_warnings():
-            # Pillow only warns of files that unpack to an unreasonable size.
+            # By default, Pillow only warns about files that unpack to an unreasonable size.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                rgb, note = _as_rgb(image)
+                rgb, note = _to_rgb(image)
         if resize is not None:
             rgb = functional.resize(rgb, [resize])
         if crop is not None:
@@ -351,13 +361,13 @@ def read_image(path: Path, *, resize: int | None, crop: tuple[int, int] | int | 
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{path}: too large an image ({error})") from None
+        raise InputError(f"{path}: the image is too large ({error})") from None
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.error) as error:
         raise InputError(f"{path}: not readable as an image, or truncated ({error})") from None
     return Picture(np.ascontiguousarray(np.moveaxis(np.asarray(rgb), -1, 0)), note)
 
 
-def _as_rgb(image: Image.Image) -> tuple[Image.Image, str]:
+def _to_rgb(image: Image.Image) -> tuple[Image.Image, str]:
     notes = []
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
@@ -371,23 +381,23 @@ def _as_rgb(image: Image.Image) -> tuple[Image.Image, str]:
     if mode == "RGB":
         return upright, "; ".join(notes)
     notes.append(f"converted from {_MODES.get(mode, mode)}")
-    return _converted(upright), "; ".join(notes)
+    return _convert(upright), "; ".join(notes)
 
 
 _MODES = {"L": "grey", "LA": "grey with alpha", "RGBA": "RGB with alpha", "P": "a palette"}
 _MODES |= {"1": "black and white", "I": "16 bits", "F": "floating point"}
 
 
-def _converted(image: Image.Image) -> Image.Image:
-    """Pillow's own conversion to RGB, where that keeps what the image shows."""
+def _convert(image: Image.Image) -> Image.Image:
+    """Convert to RGB as Pillow does, except for modes where Pillow loses what the image shows."""
     if image.mode.startswith("I"):
-        # Pillow would cut to 255 what files of this mode hold from 0 to 65535.
+        # Pillow would clip to 255 values that range from 0 to 65535 in this mode.
         values = np.clip(np.asarray(image, dtype=np.float64), 0, 65535)
         image = Image.fromarray(np.round(values / 257).astype(np.uint8))
     elif image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
         if not np.isfinite(values).all():
-            raise ValueError("it holds values that are NaN or infinite")
+            raise ValueError("it contains values that are NaN or infinite")
         span = float(np.ptp(values)) or 1.0
         image = Image.fromarray(np.round((values - values.min()) / span * 255).astype(np.uint8))
     if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:

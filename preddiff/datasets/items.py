@@ -1,4 +1,4 @@
-"""The items of a data store, whole or cut to the part that a classifier sees."""
+"""The items of a data store, in full or cut to the slab that a classifier sees."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,9 +13,9 @@ from preddiff.storage.stores import array, attributes, open_store
 
 Slices = tuple[slice, ...]
 
-# Attributes of arrays of whole numbers, as the CF conventions name them: xarray applies the scale.
+# Attribute of integer arrays, from the CF conventions: xarray applies the scale on reading.
 SCALE = "scale_factor"
-# Values that NumPy casts, and sums, at a time.
+# Number of values that NumPy converts to float64, and sums, at a time.
 _PIECE = 8192
 
 
@@ -25,26 +25,26 @@ class Items:
     Parameters
     ----------
     path : Path
-        A store that one of the stages of preparation wrote.
+        A store that a `prepare` stage wrote.
 
     Attributes
     ----------
     names, groups : list of str
-        Name and class of each item; the class is as the dataset calls it, "" if unknown.
-    class_numbers : int64 array
-        Number of each item's class among `classes`, -1 if unknown.
-    training : bool array
-        Whether classifiers, Gaussians and donors learn from the item.
+        Name and class of each item. The class is the dataset's label, "" if unknown.
+    class_numbers : int64 array (items,)
+        Index of each item's class in `classes`, -1 if unknown.
+    training : bool array (items,)
+        Whether classifiers and samplers are fitted to the item.
     digests : list of str
         Digest of each item's values.
     classes : tuple of str
-        Names of the dataset's classes; empty if it does not know them all.
+        Names of the dataset's classes; empty if not all of them are known.
     are_volumes : bool
-        Whether the items are volumes, not images.
+        Whether the items are volumes rather than images.
     channels : int
     space : tuple of int
     scale : float
-        What stored values are multiplied with.
+        Factor by which stored values are multiplied.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,7 +71,7 @@ class Items:
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """From voxels to millimetres (4, 4), for volumes.
+        """Affine matrix (4, 4) of volumes, from voxels to millimetres.
 
         Raises
         ------
@@ -79,11 +79,11 @@ class Items:
             If the items are images.
         """
         if self._affine is None:
-            raise InputError(f"{self.path} holds images, which have no place in millimetres")
+            raise InputError(f"{self.path} contains images, which have no affine")
         return np.array(self._affine, dtype=np.float64)
 
     def number(self, name: str) -> int:
-        """Place of an item among all.
+        """Return the index of an item.
 
         Raises
         ------
@@ -102,14 +102,14 @@ class Items:
     def read(
         self, numbers: Sequence[int] | NDArray[np.integer], slab: Slices | None = None
     ) -> NDArray[np.float32]:
-        """Items as an array (n, channels, *space), whole or cut to a slab."""
+        """Read items as a float32 array (n, channels, *space), in full or cut to a slab."""
         stored = self.read_stored(numbers, slab).astype(np.float32, copy=False)
         return stored if self.scale == 1 else stored * np.float32(self.scale)
 
     def read_stored(
         self, numbers: Sequence[int] | NDArray[np.integer], slab: Slices | None = None
     ) -> NDArray[Any]:
-        """Items as they are stored, to be multiplied with `scale`: images are 8-bit numbers."""
+        """Read items as they are stored, without applying `scale`; images are 8-bit integers."""
         part = slab or (slice(None),) * len(self.space)
         channels = (slice(None),) if self._has_channels else ()
         regions: list[Any] = [(int(n), *channels, *part) for n in numbers]
@@ -117,8 +117,8 @@ class Items:
         return values if self._has_channels else values[:, None]
 
     def training_mean(self, slab: Slices | None = None) -> float:
-        """Mean of all values of the training items, whole or in a slab; reads one at a time."""
-        # In pieces of NumPy's buffer: to the last bit the mean that NumPy takes of all at once.
+        """Compute the mean over all training items, in full or in a slab, reading one at a time."""
+        # Summing in pieces of NumPy's buffer gives the same bits as the mean of one large array.
         total, count = 0.0, 0
         rest = np.empty(0)
         for number in np.flatnonzero(self.training):
@@ -131,7 +131,7 @@ class Items:
         return (total + float(rest.sum(dtype=np.float64))) / (count + len(rest)) * self.scale
 
     def truth(self, number: int, slab: Slices) -> NDArray[np.bool_] | None:
-        """Mask of an item's known lesions in a slab, or None if the cohort has none."""
+        """Read the mask of an item's known lesions in a slab; None if the dataset has no masks."""
         if "truth" not in self.group:
             return None
         region: Any = (number, *slab)

@@ -1,4 +1,4 @@
-"""The public OASIS cohort: tissue maps of demented subjects and controls of the same age."""
+"""The public OASIS cohort: tissue maps of demented subjects and of controls of similar age."""
 
 import logging
 from pathlib import Path
@@ -73,34 +73,35 @@ def write_oasis(
     resampled to 91 x 109 x 91 voxels of 2 mm; 403 subjects without nilearn's outliers. Its use
     requires agreeing with the data usage agreement that comes with it.
 
-    Subjects with a clinical dementia rating (CDR) above 0 are `demented`. Each is paired with a
-    subject of CDR 0, the `control`; who finds no partner is left out, so that the groups are
-    equally large and of the same age. Subjects without a rating (the young ones) are left out.
-    See `match_ages` for the pairing.
+    Subjects with a clinical dementia rating (CDR) above 0 are in the group `demented`. Each is
+    paired with a `control` of CDR 0 (see `match_ages`). Subjects who cannot be paired are excluded,
+    so that the groups have the same size and a similar distribution of age, and so are subjects
+    without a rating (the young ones).
 
     Parameters
     ----------
     folder : Path
-        Where the table goes. The maps stay where nilearn keeps them.
+        Folder of the table. The maps stay in nilearn's data folder.
     subjects : int, optional
-        Consider only the first so many subjects; all by default. The download is the same.
+        Use only this many subjects, the first ones; by default all.
     tissue : {"gm", "wm"}
         Grey or white matter maps.
     age_gap : int
-        Largest difference of age in a pair, in years.
+        Largest difference in age within a pair, in years.
     data_dir : Path, optional
-        Where nilearn keeps downloads; its own default (``NILEARN_DATA``, ``~/nilearn_data``).
+        Nilearn's data folder; by default as for nilearn (``NILEARN_DATA``, ``~/nilearn_data``).
 
     Returns
     -------
     Path
-        The table: participant_id, group, <tissue> (file, relative to the table if it is below
-        `folder`, else absolute), age (years), sex (F or M), cdr; sorted by participant_id.
+        The table, with the columns participant_id, group, <tissue> (file; relative to the table
+        if it is below `folder`, otherwise absolute), age (years), sex (F or M) and cdr; sorted by
+        participant_id.
 
     Raises
     ------
     InputError
-        If the data can be neither found nor downloaded, or if a group is empty.
+        If the data cannot be found or downloaded, or if a group is empty.
     """
     cohort = _fetch(subjects, tissue, data_dir)
     matched = _matched(cohort, age_gap)
@@ -113,24 +114,24 @@ def write_oasis(
 def match_ages(
     patients: pd.Series, controls: pd.Series, age_gap: int
 ) -> tuple[pd.Series, pd.Series]:
-    """Pair patients with controls of about their age, one to one.
+    """Pair patients with controls of similar age, one to one.
 
-    As many pairs as `age_gap` allows; among all ways to make as many, one with the smallest sum
-    of differences (a linear assignment). The same series give the same pairs.
+    The number of pairs is the largest that `age_gap` allows; among the matchings of that size, the
+    sum of differences is minimal (a linear assignment). The result is deterministic.
 
     Parameters
     ----------
     patients, controls : series of ages in years
     age_gap : int
-        Largest difference in a pair.
+        Largest difference within a pair.
 
     Returns
     -------
     patients, controls : series of ages
-        Those that have a partner; the i-th patient's is the i-th control.
+        Those that are paired: the i-th patient with the i-th control.
     """
     gaps = np.abs(patients.to_numpy(float)[:, None] - controls.to_numpy(float)[None, :])
-    # One pair too far apart costs more than all others together: first many pairs, then close ones.
+    # A pair that is too far apart costs more than all others: first many pairs, then close ones.
     too_far = (age_gap + 1) * (min(gaps.shape) + 1)
     rows, columns = linear_sum_assignment(np.where(gaps <= age_gap, gaps, too_far))
     close = gaps[rows, columns] <= age_gap
@@ -138,7 +139,7 @@ def match_ages(
 
 
 def _fetch(subjects: int | None, tissue: Tissue, data_dir: Path | None) -> pd.DataFrame:
-    """All subjects of nilearn's data set, with the columns of the cohort's table but group."""
+    """Fetch nilearn's data set: the columns of the cohort's table, without the group."""
     # nilearn is imported where it is needed, since that takes seconds.
     from nilearn.datasets import fetch_oasis_vbm, get_data_dirs
 
@@ -148,11 +149,11 @@ def _fetch(subjects: int | None, tissue: Tissue, data_dir: Path | None) -> pd.Da
         place = Path(get_data_dirs(data_dir)[0]).absolute()
         raise InputError(
             f"the OASIS cohort is not complete in {place / 'oasis1'} and could not be downloaded "
-            f"({error}). Run `preddiff fetch-oasis` where there is network, with a data_dir that "
-            f"this machine can read, or copy that machine's {place.name}/oasis1 here"
+            f"({error}). Run `preddiff fetch-oasis` on a machine with internet access, with a "
+            f"data_dir that this machine can read, or copy {place.name}/oasis1 from there"
         ) from error
     files = oasis[MAPS[tissue]]
-    # By name, because nilearn leaves the covariates in the order of their own file.
+    # Merge by name, because nilearn does not sort the covariates like the files.
     maps = pd.DataFrame({"id": [Path(file).parent.name for file in files], tissue: files})
     cohort = maps.merge(oasis["ext_vars"], on="id", validate="one_to_one")
     cohort = cohort.rename(columns={"id": "participant_id", "mf": "sex"})
@@ -160,7 +161,7 @@ def _fetch(subjects: int | None, tissue: Tissue, data_dir: Path | None) -> pd.Da
 
 
 def _matched(cohort: pd.DataFrame, age_gap: int) -> pd.DataFrame:
-    """The demented subjects and their controls, with their group."""
+    """Select the demented subjects and their controls, and add their group."""
     cohort = cohort.set_index("participant_id")
     demented = cohort.loc[cohort["cdr"] > 0, "age"]
     healthy = cohort.loc[cohort["cdr"] == 0, "age"]
@@ -168,13 +169,13 @@ def _matched(cohort: pd.DataFrame, age_gap: int) -> pd.DataFrame:
         if found.empty:
             raise InputError(
                 f"OASIS: none of the {len(cohort)} subjects fetched has a clinical dementia "
-                f"rating {group}; raise `subjects` or leave it out"
+                f"rating {group}; increase `subjects`, or omit it to use all"
             )
     patients, controls = match_ages(demented, healthy, age_gap)
     if patients.empty:
         raise InputError(
             f"OASIS: no demented subject among the {len(cohort)} fetched has a control within "
-            f"{age_gap} years of age; raise `subjects` or leave it out"
+            f"{age_gap} years of age; increase `subjects`, or omit it to use all"
         )
     log.info(
         "OASIS: %d pairs out of %d demented subjects and %d controls; mean age %.1f and %.1f years",

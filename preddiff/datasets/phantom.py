@@ -1,4 +1,4 @@
-"""A phantom cohort whose truth is known: brains like fractional-anisotropy maps, with lesions."""
+"""A phantom cohort: synthetic maps of fractional anisotropy, with lesions that are known."""
 
 import gzip
 from concurrent.futures import ProcessPoolExecutor
@@ -28,18 +28,18 @@ FloatArray = NDArray[np.float32]
 
 SHAPE = (91, 109, 91)
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
-# Slices of the first axis in which lesions lie.
+# First and last slice (of the first axis) that contain lesions.
 SLICES = (29, 40)
 
 # Fractional anisotropy of grey and pure white matter.
 _GREY, _WHITE = 0.12, 0.65
-# Sites where lesions may lie, of which each patient has some; their radius in voxels.
+# Number of possible sites of lesions, range of the number per patient, and radius in voxels.
 _SITES, _PER_PATIENT, _RADIUS = 12, (4, 9), 3.5
-# Standard deviations of the differences between healthy subjects.
+# Standard deviations of what differs between healthy subjects.
 _DEFORMATION, _FIELD, _SCANNER, _NOISE = 0.8, 0.05, 0.02, 0.03
-# Loss of anisotropy at the centre of a lesion, smallest and largest.
+# Range of the relative loss of anisotropy at the centre of a lesion.
 _LOSS = (0.15, 0.42)
-# Step of the coarse grid that smooth fields are drawn on, in voxels.
+# Spacing of the coarse grid of smooth fields, in voxels.
 _STEP = 12
 
 
@@ -78,7 +78,7 @@ class Anatomy:
     anisotropy : float32 array SHAPE
     brain : bool array SHAPE
     sites : int array (n, 3)
-        Voxels that lesions are centred on.
+        Voxels that may be centres of lesions.
     """
 
     anisotropy: FloatArray
@@ -95,7 +95,7 @@ class Scan:
     anisotropy : float32 array SHAPE
         In [0, 1]; 0 outside the brain.
     truth : bool array SHAPE
-        Where lesions lowered it by more than half of their largest loss.
+        Voxels whose anisotropy lesions reduce by more than half of the smallest loss at a centre.
     """
 
     anisotropy: FloatArray
@@ -104,7 +104,7 @@ class Scan:
 
 @cache
 def anatomy(seed: int) -> Anatomy:
-    """Template of anisotropy from the MNI152 white matter that nilearn carries, and the sites."""
+    """Make the template from the MNI152 white-matter map that comes with nilearn."""
     # nilearn is imported where it is needed, since that takes seconds.
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_wm_template
 
@@ -118,7 +118,7 @@ def anatomy(seed: int) -> Anatomy:
 
 
 def _sites(white: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.int64]:
-    """Centres deep in white matter, as far apart as lesions are wide."""
+    """Choose centres of lesions deep in white matter, so far apart that lesions do not overlap."""
     margin = int(np.ceil(_RADIUS))
     deep = ndimage.uniform_filter(white, 5) > 0.55
     deep[: SLICES[0] + margin] = deep[SLICES[1] - margin + 1 :] = False
@@ -133,9 +133,10 @@ def _sites(white: NDArray[np.float64], generator: np.random.Generator) -> NDArra
 
 
 def smooth_field(generator: np.random.Generator) -> FloatArray:
-    """Draw a smooth random field on the grid, about 0, of standard deviation about 1.
+    """Draw a smooth random field on the grid, with mean about 0 and standard deviation 1.
 
-    A cubic B-spline whose coefficients, one every `_STEP` voxels, are independent and normal.
+    The field is a cubic B-spline with a knot every `_STEP` voxels, whose coefficients are
+    independent and normal.
     """
     splines = [_splines(n) for n in SHAPE]
     coefficients = generator.normal(size=[matrix.shape[1] for matrix in splines])
@@ -145,13 +146,13 @@ def smooth_field(generator: np.random.Generator) -> FloatArray:
 
 @cache
 def _splines(length: int) -> NDArray[np.float64]:
-    """Values of the cubic B-splines at the voxels of an axis, (length, splines)."""
+    """Evaluate the cubic B-splines at the voxels of an axis: (length, splines)."""
     knots = np.arange(-3, length // _STEP + 5) * float(_STEP)
     return BSpline.design_matrix(np.arange(length), knots, 3).toarray()
 
 
 def lesions(sites: NDArray[np.int64], generator: np.random.Generator) -> FloatArray:
-    """Draw a patient's loss of anisotropy, as a share, at a random subset of the sites."""
+    """Draw a patient's relative loss of anisotropy, at a random subset of the sites."""
     loss = np.zeros(SHAPE, dtype=np.float32)
     count = min(int(generator.integers(*_PER_PATIENT)), len(sites))
     axes = np.ogrid[tuple(slice(0, n) for n in SHAPE)]
@@ -163,10 +164,10 @@ def lesions(sites: NDArray[np.int64], generator: np.random.Generator) -> FloatAr
 
 
 def scan(template: Anatomy, *, patient: bool, scanner: int, seed: int, subject: int) -> Scan:
-    """Make one subject's scan.
+    """Make the scan of one subject.
 
-    Patients and controls differ in the lesions alone: everything else is drawn first, from the
-    same distributions.
+    Patients and controls differ only in the lesions: everything else is drawn first, from the same
+    distributions.
 
     Parameters
     ----------
@@ -174,7 +175,7 @@ def scan(template: Anatomy, *, patient: bool, scanner: int, seed: int, subject: 
     patient : bool
     scanner : {0, 1}
     seed, subject : int
-        The draws depend on these two only.
+        Random numbers depend on these two only.
 
     Returns
     -------
@@ -204,10 +205,10 @@ def write_phantom(
     ----------
     folder : Path
     patients, controls : int
-        Subjects of the two groups; both are spread evenly over two scanners.
+        Number of subjects in the two groups; each group is divided evenly between two scanners.
     seed : int
     processes : int
-        Subjects made at a time; does not change them.
+        Number of worker processes; it does not change the result.
 
     Returns
     -------
@@ -221,7 +222,10 @@ def write_phantom(
         If a group is empty.
     """
     if patients < 1 or controls < 1:
-        raise InputError(f"a cohort of {patients} patients and {controls} controls: give both")
+        raise InputError(
+            f"a cohort of {patients} patients and {controls} controls has an empty group: both "
+            "numbers must be at least 1"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     rows = _participants(patients, controls, seed)
     with ProcessPoolExecutor(processes) as pool:
@@ -270,8 +274,8 @@ def _write_subject(folder: Path, seed: int, subject: int, row: dict[str, str]) -
     patient = row["group"] == "patient"
     scanner = "AB".index(row["scanner"])
     made = scan(anatomy(seed), patient=patient, scanner=scanner, seed=seed, subject=subject)
-    # Whole numbers of 0.0001 compress better than floating-point noise. With a slope in the header
-    # nibabel writes the numbers as they are.
+    # Multiples of 0.0001, as integers, compress better than floating-point noise. As the header has
+    # a slope, nibabel does not rescale them.
     image = nib.Nifti1Image(np.round(made.anisotropy * 1e4).astype(np.int16), AFFINE)
     image.header.set_slope_inter(1e-4, 0)
     _write_image(image, folder / row["fa"])
@@ -284,6 +288,6 @@ def _write_mask(mask: NDArray[np.bool_], path: Path) -> None:
 
 
 def _write_image(image: nib.Nifti1Image, path: Path) -> None:
-    # Without a time in the gzip header, the same image is the same file.
+    # Without a time stamp in the gzip header, equal images are equal files.
     with write_atomically(path) as temporary:
         temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=3, mtime=0))

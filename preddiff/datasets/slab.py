@@ -1,4 +1,4 @@
-"""The slab: the part of the volumes that a classifier sees, and back from it to whole volumes."""
+"""The slab: the part of the volumes that a classifier sees."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,19 +28,19 @@ class Slab(Settings):
 
 
 def slab_of(items: Items, settings: Slab) -> tuple[slice, ...]:
-    """Return the slab as slices of the volumes.
+    """Return the slab as one slice for each axis of the volumes.
 
     Raises
     ------
     InputError
-        If the slices lie outside the volumes.
+        If the slab extends beyond the volumes.
     """
     first, last = settings.slices
     length = items.space[settings.axis]
     if last >= length:
         raise InputError(
             f"slices {first} to {last} of axis {settings.axis} lie outside the volumes of "
-            f"{items.path}, which have {length} slices there (0 to {length - 1})"
+            f"{items.path}, which have {length} slices along it (0 to {length - 1})"
         )
     slab = [slice(0, n) for n in items.space]
     slab[settings.axis] = slice(first, last + 1)
@@ -48,13 +48,13 @@ def slab_of(items: Items, settings: Slab) -> tuple[slice, ...]:
 
 
 def on_grid(values: np.ndarray, slab: tuple[slice, ...], items: Items) -> np.ndarray:
-    """Put a slab's values on the volumes' grid, 0 elsewhere, for viewers; float32."""
+    """Embed a slab in a float32 volume of the items' shape, which is 0 elsewhere."""
     volume = np.zeros(items.space, dtype=np.float32)
     volume[slab] = values
     return volume
 
 
 def save_volume(values: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    """Write a NIfTI volume."""
+    """Write a volume as NIfTI."""
     with write_atomically(path) as temporary:
         nib.save(nib.Nifti1Image(values, affine), temporary)

@@ -1,4 +1,4 @@
-"""Cohorts of volumes: a table of subjects and NIfTI files on one grid, validated."""
+"""Cohorts of volumes: a table of subjects, and their NIfTI files on a common grid."""
 
 import zlib
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from preddiff.datasets.base import DATASETS, DatasetSettings
 from preddiff.errors import InputError
 from preddiff.settings.base import Settings
 
-# Affines that differ by less than this (in mm) describe the same grid.
+# Affines whose entries differ by less than this (in mm) describe the same grid.
 _TOLERANCE = 1e-3
 _MISSING = ("", "n/a", "na", "nan")
 
@@ -117,7 +117,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume and where it lies.
+    """A volume and its position in space.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ def read_table(path: Path, columns: Columns) -> list[Subject]:
     path : Path
         Files in it are relative to its folder.
     columns : Columns
-        Which columns to read, the two classes, and whether to balance training.
+        Which columns to read, the two classes, and whether to balance the training items.
 
     Returns
     -------
@@ -149,22 +149,22 @@ def read_table(path: Path, columns: Columns) -> list[Subject]:
     ------
     InputError
         If the table or a column is missing, a subject is listed twice or has no name or file, a
-        group is unknown, or a class has no subject.
+        group is not one of the classes, or a class has no subjects.
     """
     table = tables.read_table(path, hint="name yours as the dataset's table")
     for column in (columns.subject, columns.group, columns.file, columns.truth):
         if column is not None:
             tables.find_column(table, path, column)
-    # Empty lines between subjects do no harm.
+    # Empty lines between subjects are ignored.
     table = table[(table != "").any(axis=1)]
     names = [value.strip() for value in table[columns.subject]]
     groups = [value.strip() for value in table[columns.group]]
     _check_names(path, table.index, names)
     _check_groups(path, names, groups, columns.classes)
-    training = _training(groups, columns.classes, columns.balance)
+    training = _choose_training(groups, columns.classes, columns.balance)
     truths = table[columns.truth] if columns.truth else [""] * len(names)
     return [
-        Subject(name, group, _file(path, name, file), _optional(path, truth), chosen)
+        Subject(name, group, _required_file(path, name, file), _optional_file(path, truth), chosen)
         for name, group, file, truth, chosen in zip(
             names, groups, table[columns.file], truths, training, strict=True
         )
@@ -187,7 +187,7 @@ def _check_groups(
     for name, group in zip(names, groups, strict=True):
         if group not in classes:
             raise InputError(
-                f"{path}: subject '{name}' has group '{group}'; the classes are "
+                f"{path}: subject '{name}' has group '{group}', but the classes are "
                 f"'{classes[0]}' and '{classes[1]}'"
             )
     for label in classes:
@@ -195,7 +195,7 @@ def _check_groups(
             raise InputError(f"{path}: no subject has group '{label}'; both classes are needed")
 
 
-def _training(groups: Sequence[str], classes: tuple[str, str], balance: bool) -> list[bool]:
+def _choose_training(groups: Sequence[str], classes: tuple[str, str], balance: bool) -> list[bool]:
     limit = min(groups.count(label) for label in classes) if balance else len(groups)
     left = dict.fromkeys(classes, limit)
     chosen = []
@@ -205,13 +205,13 @@ def _training(groups: Sequence[str], classes: tuple[str, str], balance: bool) ->
     return chosen
 
 
-def _file(table: Path, name: str, value: str) -> Path:
+def _required_file(table: Path, name: str, value: str) -> Path:
     if value.strip().lower() in _MISSING:
         raise InputError(f"{table}: subject '{name}' has no file")
     return table.parent / value.strip()
 
 
-def _optional(table: Path, value: str) -> Path | None:
+def _optional_file(table: Path, value: str) -> Path | None:
     return None if value.strip().lower() in _MISSING else table.parent / value.strip()
 
 
@@ -221,8 +221,8 @@ def read_volume(path: Path, subject: str) -> Volume:
     Raises
     ------
     InputError
-        If the file is missing, truncated or no NIfTI image, is not three-dimensional, or has
-        values that are not finite; the message names file and subject.
+        If the file is missing, truncated, not a NIfTI image or not three-dimensional, or contains
+        NaN or infinite values. The message names the file and the subject.
     """
     try:
         image: Any = nib.load(path)
@@ -237,31 +237,31 @@ def read_volume(path: Path, subject: str) -> Volume:
         values = values[..., 0]
     if values.ndim != 3:
         raise InputError(
-            f"subject '{subject}': {path} has {values.ndim} dimensions; volumes have three"
+            f"subject '{subject}': {path} has {values.ndim} dimensions, but volumes have three"
         )
     if not np.isfinite(values).all():
         raise InputError(
-            f"subject '{subject}': {path} holds {(~np.isfinite(values)).sum()} values that are "
+            f"subject '{subject}': {path} contains {(~np.isfinite(values)).sum()} values that are "
             "NaN or infinite; replace them, for example by 0 outside the brain"
         )
     return Volume(values, np.asarray(image.affine, dtype=np.float64))
 
 
 def require_same_grid(first: Volume, other: Volume, path: Path, subject: str) -> None:
-    """Refuse a volume that lies on another grid than the first.
+    """Check that a volume has the grid of the first one.
 
     Raises
     ------
     InputError
-        Naming file and subject.
+        If its shape or its affine differs. The message names the file and the subject.
     """
     if other.values.shape != first.values.shape:
         raise InputError(
-            f"subject '{subject}': {path} has shape {other.values.shape}, the first subject's "
-            f"volume {first.values.shape}: resample all volumes to one grid"
+            f"subject '{subject}': {path} has shape {other.values.shape}, but the first subject's "
+            f"volume has {first.values.shape}: resample all volumes to one grid"
         )
     if not np.allclose(other.affine, first.affine, atol=_TOLERANCE):
         raise InputError(
             f"subject '{subject}': {path} has another affine than the first subject's volume, so "
-            "its voxels lie elsewhere: resample all volumes to one grid"
+            "that their voxels do not coincide: resample all volumes to one grid"
         )

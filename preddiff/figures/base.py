@@ -20,12 +20,12 @@ class FigureSettings(Settings):
     ----------
     dimensions : int
         Spatial axes of the items that it shows.
-    several : bool
+    shows_several : bool
         Whether it shows several explanations, not one.
     """
 
     dimensions: ClassVar[int]
-    several: ClassVar[bool] = False
+    shows_several: ClassVar[bool] = False
 
     explanations: list[Name] = Field(
         description="explanations to show: one, or several where the figure compares them",
@@ -47,9 +47,9 @@ class FigureSettings(Settings):
             raise ValueError(f"Matplotlib has no colour map '{name}'{hint}")
         return name
 
-    def fault_of(self, explanations: Sequence[MethodSettings]) -> str | None:
+    def problem_with(self, explanations: Sequence[MethodSettings]) -> str | None:
         """Why these explanations cannot be shown; None if they can."""
-        if len(explanations) > 1 and not self.several:
+        if len(explanations) > 1 and not self.shows_several:
             return "this kind of figure shows one"
         return None
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from preddiff.figures.base import FIGURES
-from preddiff.figures.image_maps import ImageFigureSettings, ImageMaps, chosen_items, plain_image
+from preddiff.figures.image_maps import ImageFigureSettings, ImageMaps, chosen_items, image_panel
 from preddiff.figures.panels import Row, draw_panels
 from preddiff.targets import Target
 
@@ -44,8 +44,8 @@ def rows_of(
         }
     return [
         Row(
-            f"{one.truth(name)}\n{label}",
-            [plain_image(one, name), *(one.panel(name, one.target(text)) for text in texts)],
+            f"{one.row_label(name)}\n{label}",
+            [image_panel(one, name), *(one.panel(name, one.target(text)) for text in texts)],
         )
         for name in names
         for label, texts in wanted.items()

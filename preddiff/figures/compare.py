@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from preddiff.figures.base import FIGURES
-from preddiff.figures.image_maps import ImageFigureSettings, ImageMaps, chosen_items, plain_image
+from preddiff.figures.image_maps import ImageFigureSettings, ImageMaps, chosen_items, image_panel
 from preddiff.figures.panels import Row, draw_panels
 
 
@@ -15,7 +15,7 @@ from preddiff.figures.panels import Row, draw_panels
 class Compare(ImageFigureSettings):
     """Image and the maps of several explanations, a row for each image (figures 3, 4 and 8)."""
 
-    several: ClassVar[bool] = True
+    shows_several: ClassVar[bool] = True
 
     kind: Literal["compare"] = Field(description="compare")
 
@@ -31,7 +31,7 @@ def rows_of(
     """Image and the maps of several explanations, a row for each image (figures 3, 4 and 8)."""
     rows = []
     for name in names:
-        panels = [plain_image(maps[0], name)]
+        panels = [image_panel(maps[0], name)]
         for one in maps:
             targets = figure.targets or [one.targets[0]]
             panels += [
@@ -42,5 +42,5 @@ def rows_of(
                 )
                 for text in targets
             ]
-        rows.append(Row(maps[0].truth(name), panels))
+        rows.append(Row(maps[0].row_label(name), panels))
     return rows

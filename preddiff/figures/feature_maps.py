@@ -8,7 +8,7 @@ from pydantic import Field
 
 from preddiff.errors import InputError
 from preddiff.figures.base import FIGURES
-from preddiff.figures.image_maps import ImageFigureSettings, ImageMaps, chosen_items, plain_image
+from preddiff.figures.image_maps import ImageFigureSettings, ImageMaps, chosen_items, image_panel
 from preddiff.figures.panels import Row, draw_panels
 from preddiff.targets import Target
 
@@ -44,8 +44,8 @@ def rows_of(
         layers = {layer: found[:_MAPS_PER_LAYER] for layer, found in layers.items()}
     return [
         Row(
-            f"{one.truth(name)}\n{layer}",
-            [plain_image(one, name), *(one.panel(name, number) for number in found)],
+            f"{one.row_label(name)}\n{layer}",
+            [image_panel(one, name), *(one.panel(name, number) for number in found)],
         )
         for name in names
         for layer, found in layers.items()

@@ -104,7 +104,7 @@ class ImageMaps:
         top = [int(n) for n in np.asarray(self.predictions.loc[item, columns])]
         return f"rank {top.index(number) + 1}, " if number in top else f"rank over {len(top)}, "
 
-    def truth(self, item: str) -> str:
+    def row_label(self, item: str) -> str:
         """Name of an item and its true class, where that is known."""
         name = shorten_name(item)
         if self.predictions is None or item not in self.predictions.index:
@@ -141,6 +141,6 @@ def chosen_items(maps: Sequence[ImageMaps], figure: ImageFigureSettings) -> list
     return figure.items
 
 
-def plain_image(one: ImageMaps, item: str) -> Panel:
+def image_panel(one: ImageMaps, item: str) -> Panel:
     """The image itself."""
     return Panel(one.image(item), title="image")

@@ -143,7 +143,7 @@ def draw_slice(
         axes.text(
             x, 0.97, side, color=ink, fontsize=7, transform=axes.transAxes, ha=align, va="top"
         )
-    bare(axes)
+    hide_frame(axes)
 
 
 def draw_scale(figure: Figure, axes: list[Axes], scale: Scale, label: str) -> Colorbar:
@@ -151,7 +151,7 @@ def draw_scale(figure: Figure, axes: list[Axes], scale: Scale, label: str) -> Co
     bar = figure.colorbar(scale.mappable, ax=axes, shrink=0.8, aspect=25, pad=0.02)
     bar.set_label(f"{label}\n(below {scale.threshold:.0%} of the maximum not shown)", fontsize=7)
     bar.ax.tick_params(labelsize=6)
-    name_ends(bar)
+    label_ends(bar)
     bar.ax.ticklabel_format(style="sci", scilimits=(-2, 3), useMathText=True)
     bar.ax.yaxis.get_offset_text().set_fontsize(6)
     bar.ax.yaxis.get_offset_text().set_x(2.5)
@@ -168,7 +168,7 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, dpi=200, format="pdf", metadata={"CreationDate": None})
 
 
-def name_ends(bar: Colorbar) -> None:
+def label_ends(bar: Colorbar) -> None:
     """Say what the ends of a colour bar of relevance mean."""
     bar.ax.set_title("for", fontsize=7, color="darkred")
     bar.ax.text(
@@ -183,7 +183,7 @@ def name_ends(bar: Colorbar) -> None:
     )
 
 
-def bare(axes: Axes) -> None:
+def hide_frame(axes: Axes) -> None:
     """Leave out ticks and frame, which mean nothing around a picture."""
     axes.set_xticks([])
     axes.set_yticks([])

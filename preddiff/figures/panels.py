@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from preddiff.figures.overlay import Scale, bare, name_ends
+from preddiff.figures.overlay import Scale, hide_frame, label_ends
 
 # Luminance of red, green and blue (ITU-R BT.601), for the grey image below relevance.
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
@@ -98,7 +98,7 @@ def grey(image: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _draw(axes: Axes, panel: Panel, threshold: float, colormap: str) -> None:
-    bare(axes)
+    hide_frame(axes)
     axes.set_title(panel.title, fontsize=7)
     note = panel.note
     if panel.shows == "image" or panel.values is None:
@@ -139,4 +139,4 @@ def _draw_scale(figure: Figure, axes: list[Axes], threshold: float, colormap: st
         f"relevance, as a share of each map's largest magnitude\n(below {threshold:.0%} not shown)",
         fontsize=6,
     )
-    name_ends(bar)
+    label_ends(bar)

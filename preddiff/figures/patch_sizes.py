@@ -27,7 +27,7 @@ _THRESHOLD_SMALL_WINDOWS = 0.10
 class PatchSizes(VolumeFigureSettings, OneSubject, Slices):
     """Relevance of one subject by several explanations, each on its own scale (figure 12)."""
 
-    several: ClassVar[bool] = True
+    shows_several: ClassVar[bool] = True
 
     kind: Literal["patch-sizes"] = Field(description="patch-sizes")
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from preddiff.errors import InputError
 from preddiff.figures.base import FIGURES
-from preddiff.figures.image_maps import ImageFigureSettings, ImageMaps, chosen_items, plain_image
+from preddiff.figures.image_maps import ImageFigureSettings, ImageMaps, chosen_items, image_panel
 from preddiff.figures.panels import Row, draw_panels
 from preddiff.methods.base import MethodSettings
 
@@ -17,11 +17,11 @@ from preddiff.methods.base import MethodSettings
 class SensitivityFigure(ImageFigureSettings):
     """Image, sensitivity map and relevance, a row for each image (figures 1 and 13)."""
 
-    several: ClassVar[bool] = True
+    shows_several: ClassVar[bool] = True
 
     kind: Literal["sensitivity"] = Field(description="sensitivity")
 
-    def fault_of(self, explanations: Sequence[MethodSettings]) -> str | None:
+    def problem_with(self, explanations: Sequence[MethodSettings]) -> str | None:
         """Refuse other than one explanation by magnitudes and one by evidence."""
         if sorted(e.shows_evidence for e in explanations) != [False, True]:
             return (
@@ -49,9 +49,9 @@ def rows_of(
     chosen = figure.targets or [other.targets[0]]
     return [
         Row(
-            other.truth(name),
+            other.row_label(name),
             [
-                plain_image(other, name),
+                image_panel(other, name),
                 gradient.panel(name, 0, f"sensitivity map\n{gradient.describe(name, 0)}"),
                 *(other.panel(name, other.target(text)) for text in chosen),
             ],

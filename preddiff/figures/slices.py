@@ -30,7 +30,7 @@ class AllAxes(VolumeFigureSettings, OneSubject):
         """Draw the figure of one explanation."""
         one = maps[0]
         name = subject_of(maps, self.item)
-        return other_slices(
+        return slices_along_all_axes(
             one.volume(name),
             one.relevance(name),
             one.items.affine,
@@ -41,7 +41,7 @@ class AllAxes(VolumeFigureSettings, OneSubject):
         )
 
 
-def other_slices(
+def slices_along_all_axes(
     volume: NDArray[np.floating],
     relevance: NDArray[np.floating],
     affine: NDArray[np.floating],
@@ -77,8 +77,8 @@ def other_slices(
     figure = Figure(figsize=(2.2 * count + 1.0, 7.0), layout="constrained")
     figure.suptitle(title, fontsize=9)
     grid = figure.subplots(3, count, squeeze=False)
-    inside = np.flatnonzero(np.isfinite(relevance).any(axis=_others(axis)))
-    order = [axis, *_others(axis)]
+    inside = np.flatnonzero(np.isfinite(relevance).any(axis=_other_axes(axis)))
+    order = [axis, *_other_axes(axis)]
     for row, along in enumerate(order):
         view = View(along, affine)
         numbers = (
@@ -96,13 +96,13 @@ def other_slices(
     return figure
 
 
-def _others(axis: int) -> tuple[int, ...]:
+def _other_axes(axis: int) -> tuple[int, ...]:
     return tuple(other for other in range(3) if other != axis)
 
 
 def _strongest(relevance: NDArray[np.floating], axis: int, count: int) -> NDArray[np.int64]:
     """Slices of the largest absolute relevance, at least a few voxels apart, in their order."""
-    strength = np.nansum(np.abs(relevance), axis=_others(axis))
+    strength = np.nansum(np.abs(relevance), axis=_other_axes(axis))
     apart = max(1, len(strength) // (3 * count))
     chosen: list[int] = []
     for number in np.argsort(-strength):
@@ -116,7 +116,7 @@ def _strongest(relevance: NDArray[np.floating], axis: int, count: int) -> NDArra
 def _outline(view: View, axis: int, inside: NDArray[np.int64], shape: tuple[int, ...]) -> Rectangle:
     """Outline of the slab on a slice along another axis."""
     first, last = float(inside[0]), float(inside[-1])
-    across, up = _others(view.axis)
+    across, up = _other_axes(view.axis)
     if axis == across:
         corner, width, height = (first - 0.5, -0.5), last - first + 1, float(shape[up])
     else:

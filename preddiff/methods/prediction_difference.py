@@ -178,7 +178,7 @@ def provenance(
 
 
 @dataclass(frozen=True)
-class Question:
+class Request:
     """What an engine is made for.
 
     Attributes
@@ -199,28 +199,28 @@ class Question:
 
 
 def linear_engine(
-    settings: WindowSettings, estimator: Estimator, classifier: Any, question: Question
+    settings: WindowSettings, estimator: Estimator, classifier: Any, request: Request
 ) -> Engine:
     """Engine of a classifier that has an exact form."""
-    sampler, windows, targets = question.sampler, question.windows, question.targets
+    sampler, windows, targets = request.sampler, request.windows, request.targets
     if estimator == "exact":
         return linear.Exact(classifier, sampler, windows, targets)
-    return linear.Samples(classifier, sampler, windows, targets, settings.samples, question.seed)
+    return linear.Samples(classifier, sampler, windows, targets, settings.samples, request.seed)
 
 
 def network_engine(
-    settings: WindowSettings, classifier: Any, question: Question, batch_size: int | None
+    settings: WindowSettings, classifier: Any, request: Request, batch_size: int | None
 ) -> Engine:
     """Engine of a network, on the device that is set."""
     device = device_of(settings.device)
-    readout = Readout(question.targets)
+    readout = Readout(request.targets)
     kind = Dense if settings.engine == "dense" else Incremental
     return kind(
-        NetworkNodes(classifier, readout, question.classes, device, settings.precision),
-        question.sampler,
-        question.windows,
+        NetworkNodes(classifier, readout, request.classes, device, settings.precision),
+        request.sampler,
+        request.windows,
         settings.samples,
-        question.seed,
+        request.seed,
         batch_size,
         standardisation=classifier.standardisation,
         device=device,

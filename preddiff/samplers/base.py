@@ -131,7 +131,7 @@ class SamplerSettings(Settings):
         return None
 
     @property
-    def is_located(self) -> bool:
+    def depends_on_location(self) -> bool:
         """Whether draws depend on the place in the items, which have to be aligned then."""
         return False
 

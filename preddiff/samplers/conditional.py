@@ -38,7 +38,7 @@ class ConditionalSettings(SamplerSettings, GaussianSettings):
         return self.part(GaussianSettings)
 
     @property
-    def is_located(self) -> bool:
+    def depends_on_location(self) -> bool:
         """Whether there is a Gaussian for each cell of a grid over the items."""
         return self.grid is not None
 

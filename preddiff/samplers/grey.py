@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from scipy import sparse
@@ -34,9 +33,7 @@ class GreySettings(SamplerSettings):
         """Make the sampler."""
         if self.value is not None:
             return Grey(self.value)
-        items = sources.items
-        donors = items.read_stored(sources.training, sources.slab)
-        return Grey(float(donors.mean(dtype=np.float64)) * items.scale)
+        return Grey(sources.items.training_mean(sources.slab))
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class ModuleSettings(SamplerSettings):
                 f"{self.module} returned a {type(draw).__name__}: it must return the function "
                 "that draws"
             )
-        return OwnSampler(self.module, draw)
+        return UserSampler(self.module, draw)
 
 
 class TrainingItems:
@@ -87,7 +87,7 @@ class TrainingItems:
         return torch.from_numpy(found[0])
 
 
-class OwnSampler:
+class UserSampler:
     """Draws by a user's function, window by window.
 
     Parameters

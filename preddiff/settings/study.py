@@ -25,7 +25,7 @@ else:
 
 _ITEMS = {2: "images", 3: "volumes"}
 # Ends of the names of tables that are made of others, which are named after their classifiers.
-_TABLES = ("-summary", "-curves")
+_TABLE_SUFFIXES = ("-summary", "-curves")
 
 
 class Study(Settings):
@@ -58,24 +58,24 @@ class Study(Settings):
     )
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "Study":
+    def _check_consistency(self) -> "Study":
         for name, classifier in self.classifiers.items():
-            if name.endswith(_TABLES):
+            if name.endswith(_TABLE_SUFFIXES):
                 raise ValueError(
-                    f"classifiers.{name}: {' and '.join(_TABLES)} end the names of tables: choose "
-                    "another name"
+                    f"classifiers.{name}: names that end in {' or '.join(_TABLE_SUFFIXES)} are "
+                    "reserved for tables: choose another name"
                 )
             self._check_training(f"classifiers.{name}", classifier)
         for name, sampler in self.samplers.items():
             if sampler.dataset is not None:
-                _known(f"samplers.{name}.dataset", sampler.dataset, self.datasets)
+                _require_known(f"samplers.{name}.dataset", sampler.dataset, self.datasets)
         for name, explanation in self.explanations.items():
             self._check_explanation(f"explanations.{name}", explanation)
         for name, figure in self.figures.items():
             self._check_figure(f"figures.{name}", figure)
         return self
 
-    def explained(self, explanation: MethodSettings) -> str:
+    def explained_dataset(self, explanation: MethodSettings) -> str:
         """Name of the dataset whose items are explained."""
         classifier = self.classifiers[explanation.classifier]
         name = explanation.dataset or classifier.training_dataset
@@ -88,25 +88,25 @@ class Study(Settings):
         name = explanation.sampler_name
         return None if name is None else self.samplers[name]
 
-    def sampled(self, explanation: MethodSettings) -> str:
+    def sampled_dataset(self, explanation: MethodSettings) -> str:
         """Name of the dataset that an explanation's sampler takes patches and donors from."""
         sampler = self.sampler_of(explanation)
-        return (sampler.dataset if sampler else None) or self.explained(explanation)
+        return (sampler.dataset if sampler else None) or self.explained_dataset(explanation)
 
     def _check_training(self, where: str, classifier: ClassifierSettings) -> None:
         name = classifier.training_dataset
         if name is None:
             return
-        _known(f"{where}.dataset", name, self.datasets)
+        _require_known(f"{where}.dataset", name, self.datasets)
         _check_fit(f"{where}.dataset", classifier, name, self.datasets[name])
 
     def _check_explanation(self, where: str, explanation: MethodSettings) -> None:
-        _known(f"{where}.classifier", explanation.classifier, self.classifiers)
+        _require_known(f"{where}.classifier", explanation.classifier, self.classifiers)
         classifier = self.classifiers[explanation.classifier]
         if explanation.dataset is not None:
-            _known(f"{where}.dataset", explanation.dataset, self.datasets)
+            _require_known(f"{where}.dataset", explanation.dataset, self.datasets)
         try:
-            name = self.explained(explanation)
+            name = self.explained_dataset(explanation)
         except ValueError as error:
             raise ValueError(f"{where}.{error}") from None
         dataset = self.datasets[name]
@@ -137,35 +137,36 @@ class Study(Settings):
     ) -> None:
         name = explanation.sampler_name
         assert name is not None
-        _known(f"{where}.sampler", name, self.samplers)
+        _require_known(f"{where}.sampler", name, self.samplers)
         sampler = self.samplers[name]
         if sampler.needs_surroundings and getattr(explanation, "l", None) is None:
             raise ValueError(f"{where}.l: sampler '{name}' needs surroundings")
         if getattr(explanation, "estimator", None) == "exact":
             _check_exact(where, name, sampler, classifier)
-        if sampler.is_located and dataset.dimensions != 3:
+        if sampler.depends_on_location and dataset.dimensions != 3:
             raise ValueError(f"{where}.sampler: a Gaussian by location (grid) is for volumes")
-        source = self.datasets[self.sampled(explanation)]
+        source = self.datasets[self.sampled_dataset(explanation)]
         if (source.dimensions, source.channels) != (dataset.dimensions, dataset.channels):
             raise ValueError(
-                f"{where}.sampler: '{name}' learns from dataset '{self.sampled(explanation)}', "
-                f"which holds {_described(source)}; the explained items are {_described(dataset)}"
+                f"{where}.sampler: '{name}' is fitted on dataset "
+                f"'{self.sampled_dataset(explanation)}', which contains {_described(source)}, but "
+                f"the explained items are {_described(dataset)}"
             )
 
     def _check_figure(self, where: str, figure: FigureSettings) -> None:
         for name in figure.explanations:
-            _known(f"{where}.explanations", name, self.explanations)
+            _require_known(f"{where}.explanations", name, self.explanations)
         explanations = [self.explanations[name] for name in figure.explanations]
         for explanation in explanations:
-            dimensions = self.datasets[self.explained(explanation)].dimensions
+            dimensions = self.datasets[self.explained_dataset(explanation)].dimensions
             if dimensions != figure.dimensions:
                 raise ValueError(
                     f"{where}.kind: a {FIGURES.name_of(type(figure))} figure shows "
                     f"{_ITEMS[figure.dimensions]}"
                 )
-        fault = figure.fault_of(explanations)
-        if fault is not None:
-            raise ValueError(f"{where}.explanations: {fault}")
+        problem = figure.problem_with(explanations)
+        if problem is not None:
+            raise ValueError(f"{where}.explanations: {problem}")
 
 
 def _check_fit(
@@ -215,7 +216,7 @@ def _listed(classes: tuple[str, ...]) -> str:
     return " and ".join(f"'{label}'" for label in classes)
 
 
-def _known(where: str, name: str, among: dict[str, Any]) -> None:
+def _require_known(where: str, name: str, among: dict[str, Any]) -> None:
     if name not in among:
         raise ValueError(f"{where}: {unknown(name, list(among), 'name')}")
 

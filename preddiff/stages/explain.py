@@ -19,7 +19,7 @@ from preddiff.engines.base import Engine
 from preddiff.errors import InputError
 from preddiff.methods.prediction_difference import (
     ExpectationSettings,
-    Question,
+    Request,
     code_of_expectations,
     linear_engine,
     network_engine,
@@ -112,15 +112,15 @@ def explain(
             store.remove_leftovers(numbers)
         missing = _missing(store, numbers, mine)
         started = started_file(path, first, last)
-        _tell(started, store, slice(first, last), missing)
+        _record_start(started, store, slice(first, last), missing)
         if any(missing.values()):
             inputs = Inputs.of(path, store.about)
             items = Items(inputs.data)
             engine = _engine(path, inputs, items, store, batch_size)
-            _fill(store, items, engine, missing, mine)
+            _compute(store, items, engine, missing, mine)
         if marker is not None:
             with mine.writing():
-                _mark(marker, store, slice(first, last))
+                _write_marker(marker, store, slice(first, last))
         started.unlink(missing_ok=True)
 
 
@@ -141,7 +141,7 @@ def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[i
     return missing
 
 
-def _tell(
+def _record_start(
     started: Path, store: ExpectationStore, shard: slice, missing: dict[int, list[Block]]
 ) -> None:
     """Write down that a shard is begun, for the stage status."""
@@ -152,7 +152,7 @@ def _tell(
         temporary.write_text(json.dumps(asdict(about)) + "\n")
 
 
-def _mark(marker: Path, store: ExpectationStore, shard: slice) -> None:
+def _write_marker(marker: Path, store: ExpectationStore, shard: slice) -> None:
     """Write the marker of a shard that is complete."""
     remove_leftovers(marker)
     found = Marker(shard.start, shard.stop, tuple(store.items[shard]))
@@ -160,7 +160,7 @@ def _mark(marker: Path, store: ExpectationStore, shard: slice) -> None:
         temporary.write_text(found.to_json({PROVENANCE: store.about[PROVENANCE]}))
 
 
-def _fill(
+def _compute(
     store: ExpectationStore,
     items: Items,
     engine: Engine,
@@ -210,7 +210,7 @@ def _engine(
         **settings.sampler.provenance(sources),
     }
     _require_unchanged(path, made_of, now)
-    question = Question(
+    request = Request(
         settings.sampler.build(sources),
         store.windows,
         tuple(Target.parse(text) for text in store.targets),
@@ -218,8 +218,8 @@ def _engine(
         seed,
     )
     if classifier.has_exact_form:
-        return linear_engine(windows, made_of["estimator"], classifier, question)
-    return network_engine(windows, classifier, question, batch_size)
+        return linear_engine(windows, made_of["estimator"], classifier, request)
+    return network_engine(windows, classifier, request, batch_size)
 
 
 def _settings(path: Path, store: ExpectationStore) -> ExpectationSettings:

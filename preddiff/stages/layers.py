@@ -39,9 +39,9 @@ def describe_layers(classifier: str) -> str:
         stored = Network.load(Path(classifier))
         network, channels, space = stored.module, stored.channels, stored.space
     else:
-        usual = torchvision.defaults(classifier)
-        network = prepared(torchvision.build(classifier, len(usual.classes)))
-        channels, space = len(usual.mean), (usual.crop, usual.crop)
+        preset = torchvision.defaults(classifier)
+        network = prepared(torchvision.build(classifier, len(preset.classes)))
+        channels, space = len(preset.mean), (preset.crop, preset.crop)
     layers = list_layers(network, torch.zeros((1, channels, *space)))
     width = max(len(layer.name) for layer in layers)
     lines = [f"{'layer':<{width}}  {'maps':>5}  units of a map"]

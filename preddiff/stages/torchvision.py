@@ -41,17 +41,17 @@ def store_torchvision(settings: TorchvisionSettings, weights: Path, out: Path) -
     InputError
         If the weights do not fit the network, or its output cannot be explained.
     """
-    usual = settings.usual
-    classes = class_names(settings) or usual.classes
+    preset = settings.preset
+    classes = class_names(settings) or preset.classes
     network = build(settings.name, len(classes))
     load_state_dict(network, translate(read_state_dict(weights)), str(weights))
-    side = settings.crop or usual.crop
+    side = settings.crop or preset.crop
     store_network(
         network,
         {"torchvision": settings.name},
         classes,
         settings.training_size,
         (side, side),
-        Standardisation(tuple(settings.mean or usual.mean), tuple(settings.std or usual.std)),
+        Standardisation(tuple(settings.mean or preset.mean), tuple(settings.std or preset.std)),
         out,
     )

@@ -9,6 +9,11 @@ import pandas as pd
 from preddiff.storage.files import write_atomically
 
 
+def beside(table: Path, name: str) -> Path:
+    """Path of a table that belongs to another one: `<its name>-<name>.tsv` in the same folder."""
+    return table.with_name(f"{table.stem}-{name}.tsv")
+
+
 def write_tsv(table: pd.DataFrame, path: Path, *, digits: int | None = None) -> None:
     """Write a table, separated by tabs, without its index.
 
@@ -28,8 +33,3 @@ def write_json(value: Any, path: Path) -> None:
     """Write a value as indented JSON."""
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
-
-
-def beside(table: Path, name: str) -> Path:
-    """Path of a table of some name beside another: `<table>-<name>.tsv`."""
-    return table.with_name(f"{table.stem}-{name}.tsv")

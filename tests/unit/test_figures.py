@@ -7,7 +7,7 @@ import pytest
 
 from preddiff.figures.overlay import Scale, View, save
 from preddiff.figures.patch_sizes import patch_sizes
-from preddiff.figures.slices import other_slices
+from preddiff.figures.slices import slices_along_all_axes
 from preddiff.figures.subjects import subjects
 from preddiff.figures.weights import relevance_against_weights
 
@@ -72,7 +72,7 @@ def test_all_figures_draw_every_panel(volume: np.ndarray, relevance: np.ndarray)
         [volume] * 5, [relevance] * 5, list("abcde"), AFFINE, columns=4, number=6, **look
     )
     assert [axes.get_title() for axes in several.axes[:5]] == list("abcde")
-    slices = other_slices(volume, relevance, AFFINE, title="t", count=3, **look)
+    slices = slices_along_all_axes(volume, relevance, AFFINE, title="t", count=3, **look)
     assert len(slices.axes) == 9 + 1
     assert sum(len(axes.patches) for axes in slices.axes[:9]) == 6  # outlines of the slab
     sizes = patch_sizes(

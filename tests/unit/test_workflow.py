@@ -88,7 +88,7 @@ def test_default_study_keeps_its_paths(settings: dict[str, Any]) -> None:
     assert plan.predictions_of("digits-k1") == [f"{results}/tables/predictions-digits-network.tsv"]
     assert plan.predictions_of("conditional") == []
     assert list(plan.compared) == ["digits-network"]
-    assert plan.filling("digits-network") == "digits-conditional"
+    assert plan.filling_explanation("digits-network") == "digits-conditional"
     wanted = plan.everything()
     assert f"{results}/tables/localisation-logistic-summary.tsv" in wanted
     assert f"{results}/tables/deletion-digits-network-summary.tsv" in wanted

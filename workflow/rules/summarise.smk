@@ -89,9 +89,11 @@ rule deletion:
             plan.store("relevance", name)
             for name in plan.compared_explanations(w.deletion)
         ],
-        classifier=lambda w: plan.classifier_file_of(plan.filling(w.deletion)),
-        data=lambda w: plan.data_of(plan.filling(w.deletion)),
-        gaussian=lambda w: plan.gaussian_store(plan.filling(w.deletion))[0],
+        classifier=lambda w: plan.classifier_file_of(
+            plan.filling_explanation(w.deletion)
+        ),
+        data=lambda w: plan.data_of(plan.filling_explanation(w.deletion)),
+        gaussian=lambda w: plan.gaussian_store(plan.filling_explanation(w.deletion))[0],
     output:
         table=f"{RESULTS}/tables/deletion-{{deletion}}.tsv",
         curves=f"{RESULTS}/tables/deletion-{{deletion}}-curves.tsv",
@@ -119,7 +121,7 @@ rule deletion:
         classifier=subpath(input.classifier, parent=True),
         data=subpath(input.data, parent=True),
         gaussian=subpath(input.gaussian, parent=True),
-        k=lambda w: study.explanations[plan.filling(w.deletion)].window_side,
+        k=lambda w: study.explanations[plan.filling_explanation(w.deletion)].window_side,
         orders=study.random_orders,
         seed=study.seed,
         code=of(plan.code_of_deletion, "deletion"),

@@ -135,11 +135,11 @@ def test_layouts(tmp_path: Path) -> None:
     [
         ("path\tclass\na.png\t1\n", "there is no column 'file'"),
         ("file\na.png\na.png\n", "line 3: 'a.png' is listed twice"),
-        ("file\tclass\n\t1\n", "line 2: there is no file"),
+        ("file\tclass\n\t1\n", "line 2: the name of the file is missing"),
         ("file\n", "lists no images"),
         ("file\na.png\n./a.png\n", "line 3: 'a.png' is listed twice"),
-        ("file\tclass\na.png\t1\n\nb.png\t1\n", "line 3: there is no file"),
-        ("file\na.png\n\nb.png\n", "line 3: there is no file"),
+        ("file\tclass\na.png\t1\n\nb.png\t1\n", "line 3: the name of the file is missing"),
+        ("file\na.png\n\nb.png\n", "line 3: the name of the file is missing"),
         ("file\tclass\na.png\tcat\t\nb.png\tdog\t\n", "more cells than the header"),
     ],
 )
@@ -153,7 +153,7 @@ def test_bad_sheets_are_refused(tmp_path: Path, sheet: str, message: str) -> Non
 def test_bad_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one folder of images per class"):
         list_images(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="no images in it"):
+    with pytest.raises(InputError, match="contains no images"):
         list_images(tmp_path)
     save(tmp_path / "a.png")
     save(tmp_path / "cat/b.png")
@@ -171,7 +171,7 @@ def test_classes_by_name_id_and_number(tmp_path: Path) -> None:
         classes.index("crane")
     with pytest.raises(InputError, match="did you mean 'tench'"):
         classes.index("tentch")
-    with pytest.raises(InputError, match="none of the 3"):
+    with pytest.raises(InputError, match="not among the 3"):
         classes.index("3")
 
 
@@ -185,7 +185,7 @@ def test_classes_by_another_spelling() -> None:
 def test_bad_tables_of_classes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "classes.tsv"
     path.write_text("class_index\tclass_name\n0\ta\n2\tb\n")
-    with pytest.raises(InputError, match="every number from 0 to 1 once"):
+    with pytest.raises(InputError, match="each number from 0 to 1 once"):
         read_classes(path)
     path.write_text("number\tclass_name\n0\ta\n")
     with pytest.raises(InputError, match="no column 'class_index'"):
@@ -255,11 +255,11 @@ def test_flat_folders_have_no_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("c.txt", b"", "names no classes"),
-        ("c.txt", b"a\n\nb\n", "line 2: there is no name"),
+        ("c.txt", b"", "lists no classes"),
+        ("c.txt", b"a\n\nb\n", "line 2: the name of the class is missing"),
         ("c.txt", b"\xff\xe9\n", "not readable"),
-        ("c.tsv", b"index\tname\n", "names no classes"),
-        ("c.tsv", b"index\tname\n" + b"9" * 30 + b"\ta\n", "more than numbers"),
+        ("c.tsv", b"index\tname\n", "lists no classes"),
+        ("c.tsv", b"index\tname\n" + b"9" * 30 + b"\ta\n", "must contain numbers only"),
     ],
 )
 def test_bad_files_of_classes_are_refused(tmp_path: Path, name, text, message) -> None:

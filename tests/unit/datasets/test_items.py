@@ -43,7 +43,7 @@ def test_images_are_scaled(tmp_path: Path, images: np.ndarray) -> None:
     assert items.read([1], (slice(2, 4), slice(0, 9))) == pytest.approx(images[[1], :, 2:4] / 255)
     stored = items.read_stored([5, 1])
     assert stored.dtype == np.uint8 and np.array_equal(stored, images[[5, 1]])
-    with pytest.raises(InputError, match=r"i\.zarr holds images"):
+    with pytest.raises(InputError, match=r"i\.zarr contains images"):
         _ = items.affine
 
 

@@ -110,14 +110,16 @@ def test_fewer_subjects_and_wider_gap(tmp_path: Path) -> None:
 def test_empty_group_is_an_error(tmp_path: Path, cdr: str, message: str) -> None:
     subjects = {number: ("F", 70, cdr) for number in NUMBERS}
     data_dir = lay_out(tmp_path / "data", subjects)
-    with pytest.raises(InputError, match=rf"none of the 8 subjects .*{message}; raise `subjects`"):
+    with pytest.raises(
+        InputError, match=rf"none of the 8 subjects .*{message}; increase `subjects`"
+    ):
         write_oasis(tmp_path, subjects=len(NUMBERS), data_dir=data_dir)
     assert not (tmp_path / "participants.tsv").exists()
 
 
 def test_failed_download_names_the_folder(tmp_path: Path) -> None:
     data_dir = lay_out(tmp_path / "data")
-    with pytest.raises(InputError, match="where there is network") as error:
+    with pytest.raises(InputError, match="on a machine with internet access") as error:
         write_oasis(tmp_path, subjects=len(NUMBERS) + 1, data_dir=data_dir)
     assert str(data_dir / "oasis1") in str(error.value)
 

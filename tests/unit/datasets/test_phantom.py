@@ -62,5 +62,5 @@ def test_brains_look_like_anisotropy() -> None:
 
 
 def test_a_cohort_without_controls_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="give both"):
+    with pytest.raises(InputError, match="has an empty group"):
         write_phantom(tmp_path, patients=3, controls=0)

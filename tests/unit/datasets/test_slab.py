@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preddiff.datasets.items import Items
-from preddiff.datasets.slab import on_grid, save_volume, slab_of
+from preddiff.datasets.slab import Slab, on_grid, save_volume, slab_of
 from preddiff.errors import InputError
-from preddiff.settings.study import Slab
 from tests.unit.datasets.stores import write_store
 
 SPACE = (4, 5, 6)

@@ -6,9 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from preddiff.datasets.volumes import Volume, read_table, read_volume, require_same_grid
+from preddiff.datasets.volumes import Columns, Volume, read_table, read_volume, require_same_grid
 from preddiff.errors import InputError
-from preddiff.settings.study import Columns
 
 ROWS = [
     "participant_id\tgroup\tfa\tmask",
@@ -68,7 +67,7 @@ def test_empty_lines_are_skipped_but_counted(tmp_path: Path) -> None:
         ([row.replace("\t", ",") for row in ROWS], "separated by commas"),
         ([*ROWS, "\tcontrol\tc.nii\tn/a"], "line 4: the subject has no name"),
         ([*ROWS, "b\tcontrol\tc.nii\tn/a"], "line 4: subject 'b' is listed twice"),
-        ([*ROWS, "c\tother\tc.nii\tn/a"], "subject 'c' has group 'other'; the classes are"),
+        ([*ROWS, "c\tother\tc.nii\tn/a"], "subject 'c' has group 'other', but the classes are"),
         ([*ROWS, "c\tcontrol\tN/A\tn/a"], "subject 'c' has no file"),
         (ROWS[:2], "no subject has group 'patient'; both classes are needed"),
         # Rows that end with a separator: the first column is not an index.
@@ -108,8 +107,8 @@ def test_a_single_volume_in_time_is_a_volume(tmp_path: Path) -> None:
         ("missing", "no such file"),
         ("truncated", "not readable as NIfTI, or truncated"),
         ("text", "not readable as NIfTI, or truncated"),
-        ("series", "has 4 dimensions; volumes have three"),
-        ("nan", "holds 2 values that are NaN or infinite"),
+        ("series", "has 4 dimensions, but volumes have three"),
+        ("nan", "contains 2 values that are NaN or infinite"),
     ],
 )
 def test_bad_volumes_are_refused(tmp_path: Path, fault: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Tables of predictions, and true classes."""
+"""Tables of predictions, what they hold, and true classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -199,7 +199,7 @@ def test_labels_are_names_or_numbers_of_the_network() -> None:
     assert labelled(["tabby cat", "DOG"], ("dog", "tabby_cat", "x")) == [1, 0]
     with pytest.raises(InputError, match="item 'item-1': class 3 is beyond the network's 3"):
         labelled(["0", "3"], ("cat", "dog", "x"))
-    with pytest.raises(InputError, match=r"item 'item-1': class 'dgo' is none of .* mean 'dog'"):
+    with pytest.raises(InputError, match=r"item 'item-1': class 'dgo' is not among .* mean 'dog'"):
         labelled(["cat", "dgo"], ("cat", "dog", "x"))
     with pytest.raises(InputError, match="item 'item-0': class 'n01440764' is a WordNet id"):
         labelled(["n01440764"], ("cat", "dog", "x"))

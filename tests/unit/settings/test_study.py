@@ -66,7 +66,7 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("classifiers.logistic.kind", "magic", "classifiers.logistic: kind 'magic' is none of"),
         ("classifiers.logistic", {"dataset": "cohort"}, "the key 'kind' is required"),
         ("classifiers.logistic", "cohort", "classifiers.logistic: give keys and their values"),
-        ("classifiers.a-summary", {"kind": "digits", "dataset": "digits"}, "end the names of tab"),
+        ("classifiers.a-summary", {"kind": "digits", "dataset": "digits"}, "reserved for tables"),
         ("datasets.cohort.table", "a.tsv", "datasets.cohort: give exactly one of"),
         ("datasets.cohort", {"file": "fa"}, "datasets.cohort: give exactly one of"),
         ("samplers.grey.patches", 5, "samplers.grey: unknown key 'patches'"),
@@ -106,4 +106,4 @@ def test_unusual_settings_keep_their_meaning(
 def test_gradients_can_be_taken_of_linear_classifiers(settings: dict[str, Any]) -> None:
     gradient = {"method": "sensitivity", "classifier": "logistic"}
     study = validate(Study, changed(settings, "explanations.gradient", gradient), "configuration")
-    assert study.explained(study.explanations["gradient"]) == "cohort"
+    assert study.explained_dataset(study.explanations["gradient"]) == "cohort"
