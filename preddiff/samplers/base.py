@@ -35,6 +35,11 @@ def seed_of(*parts: int | str) -> int:
 class Sampler(Protocol):
     """What redraws a window."""
 
+    @property
+    def random(self) -> bool:
+        """Whether draws differ: a sampler that is not random draws each window once."""
+        ...
+
     def draw(
         self,
         x: Tensor,
