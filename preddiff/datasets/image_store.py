@@ -1,4 +1,4 @@
-"""Data stores of images: 8-bit pixels, and what is known of each image."""
+"""Data stores of images: 8-bit pixels, and the name, class and digest of each image."""
 
 from collections.abc import Sequence
 from pathlib import Path

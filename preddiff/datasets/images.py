@@ -46,24 +46,26 @@ class ImageSet(DatasetSettings):
     needs_geometry: ClassVar[bool] = True
 
     images: Path = Field(
-        description="sheet of files (.tsv, .csv), folder with one folder of images per class (the "
-        "layout of ILSVRC), or flat folder of images"
+        description="a sheet of files (.tsv, .csv), a folder with one folder of images per class "
+        "(the layout of ILSVRC), or a flat folder of images"
     )
-    file_column: str = Field("file", description="column of the sheet with files, relative to it")
+    file_column: str = Field(
+        "file", description="column of the sheet with the paths of the files, relative to the sheet"
+    )
     class_column: str = Field(
         _DEFAULT_CLASS_COLUMN,
-        description="column of the sheet with classes: names, ids or numbers from 0",
+        description="column of the sheet with the classes, as names, ids or numbers from 0",
     )
     classes: Path | None = Field(
         None,
-        description="table of all classes (class_index, wnid, class_name), which gives the "
-        "numbers of ids and names; needed where folders are only some of a network's classes",
+        description="table of all classes (class_index, wnid, class_name), which assigns numbers "
+        "to ids and names; needed if the folders are only some of a network's classes",
     )
     count: Positive | None = Field(
-        None, description="how many images to take, at random; default: all"
+        None, description="number of images, chosen at random; default: all"
     )
     strict: bool = Field(
-        False, description="stop at an image that cannot be read, instead of listing it"
+        False, description="stop at an image that cannot be read, instead of leaving it out"
     )
 
     def entries(self) -> "list[Entry]":

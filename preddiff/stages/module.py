@@ -68,8 +68,8 @@ def _numbers(network: nn.Module, channels: int, space: tuple[int, ...]) -> tuple
         try:
             found = network(torch.zeros((2, channels, *space)))
         except Exception as error:
-            # AssertionError, IndexError, ...: whatever the network's own code raises.
+            # The code of a network may raise any exception.
             size = " x ".join(map(str, (channels, *space)))
-            raise InputError(f"the network does not take {size} inputs: {error}") from error
+            raise InputError(f"the network does not accept inputs of {size}: {error}") from error
     count = found.shape[1] if isinstance(found, torch.Tensor) and found.ndim == 2 else 1
     return tuple(str(number) for number in range(count))

@@ -34,7 +34,7 @@ def test_linear_classifiers_are_explained_for_their_second_class(linear: LinearC
 
 
 def test_a_class_that_a_linear_classifier_does_not_have_is_named(linear: LinearClassifier) -> None:
-    with pytest.raises(InputError, match="'healthy' is neither class"):
+    with pytest.raises(InputError, match="there is no class 'healthy'"):
         target_classes([Target("logit", "healthy")], ["a"], linear, None)
 
 
