@@ -30,9 +30,8 @@ from preddiff.evidence import (
 )
 from preddiff.progress import progress as show
 from preddiff.samplers.base import Sampler
-from preddiff.samplers.conditional import Conditional
 from preddiff.targets import Target
-from preddiff.windows import FloatArray, Surroundings, Windows
+from preddiff.windows import FloatArray, Windows
 
 Output = Literal["logits", "probabilities", "activations"]
 Classifier = torch.nn.Module | Callable[[NDArray[np.float32]], ArrayLike]
@@ -143,13 +142,6 @@ def explain(
             f"input of shape {x.shape}: give (channels, height, width) or (channels, x, y, z)"
         )
     windows = Windows(x.shape[1:], k, stride)
-    if isinstance(sampler, Conditional):
-        Surroundings(windows, sampler.gaussian.l)
-        if sampler.gaussian.channels != len(x):
-            raise InputError(
-                f"the Gaussian was fitted on items of {sampler.gaussian.channels} channels, "
-                f"the input has {len(x)}"
-            )
     if isinstance(classifier, LinearClassifier):
         training_size = classifier.training_size
         kind: Literal["probability", "logit"] = (

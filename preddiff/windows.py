@@ -235,7 +235,7 @@ class Surroundings:
         return np.stack([s[i] for s, i in zip(self.starts, index.T, strict=True)], axis=1)
 
     def positions(self, block: Block) -> IntArray:
-        """Return the positions of a block's windows in their surroundings, shape (n, dimensions)."""
+        """Return the positions of a block's windows in their surroundings, (n, dimensions)."""
         return self.windows.first_voxels(block) - self.first_voxels(block)
 
 

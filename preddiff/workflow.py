@@ -205,7 +205,7 @@ class Plan(Paths):
     def code_of_expectations(self, explanation: str) -> str:
         """Digest of the code that an explanation's expectations depend on."""
         roots = code_of_expectations(self.classifier_of(explanation), self.sampler_of(explanation))
-        return code_of("open", "preddiff.stages.explain:run", *roots)
+        return code_of("open", *roots)
 
     def map_settings(self, explanation: str) -> str:
         """Settings of `map`, for an explanation."""

@@ -1,6 +1,6 @@
 """Linear classifiers without forward passes: exact expectations, and those of S draws."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -17,12 +17,9 @@ from preddiff.engines.base import Progress, finite, no_progress, over_draws
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
 from preddiff.samplers.base import Sampler, generator, window_voxels
-from preddiff.samplers.conditional import Conditional, groups
-from preddiff.samplers.gaussian import Gaussian
-from preddiff.samplers.grey import Grey
-from preddiff.samplers.marginal import Marginal
+from preddiff.samplers.exact_form import HasFiniteValues, HasNormalShift, window_sums
 from preddiff.targets import Target
-from preddiff.windows import Block, FloatArray, Surroundings, Windows, offsets
+from preddiff.windows import Block, FloatArray, IntArray, Windows
 
 # Windows whose draws are turned into logits at a time, which bounds their memory likewise.
 _WINDOWS_PER_PASS = 8192
@@ -76,66 +73,66 @@ class NormalShift:
         )
 
 
-class DonorShift:
-    """Shifts to finitely many values: what each donor has in the window.
+class FiniteShift:
+    """Shifts to finitely many values, all equally likely.
 
     Parameters
     ----------
-    donors : float64 array (donors, windows)
-        Contribution w_w . x_w of the donors' windows to the logit.
-    sampler : Marginal or None
-        Tells which donors may lend to an item; all of them if None.
-    contribution : csr array (windows, voxels)
-        Takes an input to the contributions of its own windows.
+    sums : float64 array (values, windows)
+        Weighted sums w_w . v_w of the values that windows may be replaced by.
+    choices : callable
+        Takes an item's name to those of the values that its windows may be replaced by.
+    operator : csr array (windows, voxels)
+        From an input to the weighted sums w_w . x_w of its own windows.
     """
 
     def __init__(
-        self, donors: FloatArray, sampler: Marginal | None, contribution: sparse.csr_array
+        self,
+        sums: FloatArray,
+        choices: Callable[[str], IntArray],
+        operator: sparse.csr_array,
     ) -> None:
-        self.donors = donors
-        self.sampler = sampler
-        self.contribution = contribution
-        # Exponentials are taken once per donor, not once per donor and item.
-        self.inverse_odds = np.exp(-donors)
+        self.sums = sums
+        self.choices = choices
+        self.operator = operator
+        # Exponentials are taken once per value, not once per value and item.
+        self.inverse_odds = np.exp(-sums, order="C")
 
     def moments(self, x: FloatArray, items: Sequence[str], logits: FloatArray) -> OutputMoments:
         """See `Shift.moments`."""
-        own = (self.contribution @ np.ascontiguousarray(x.T)).T
+        own = (self.operator @ np.ascontiguousarray(x.T)).T
         rows = [self._row(*row) for row in zip(own, items, logits, strict=True)]
         return OutputMoments(*(np.stack(part) for part in zip(*rows, strict=True)))
 
     def _row(self, own: FloatArray, item: str, logit: float) -> tuple[FloatArray, ...]:
-        everyone = np.arange(len(self.donors))
-        kept = everyone if self.sampler is None else self.sampler.others(item)
+        chosen = self.choices(item)
         reference = expit(logit)
         scale = np.exp(own - logit)
         first, second, p = np.zeros_like(own), np.zeros_like(own), np.empty_like(own)
-        for donor in kept:
-            # sigmoid(logit - own + donor), less the reference.
-            np.multiply(scale, self.inverse_odds[donor], out=p)
+        for value in chosen:
+            # sigmoid(logit - own + sum), less the reference.
+            np.multiply(scale, self.inverse_odds[value], out=p)
             p += 1
             np.reciprocal(p, out=p)
             p -= reference
             first += p
             p *= p
             second += p
-        change = first / len(kept)
-        variance = np.maximum(second / len(kept) - change**2, 0)
-        return change, variance, *self._shift_moments(own, kept)
+        change = first / len(chosen)
+        variance = np.maximum(second / len(chosen) - change**2, 0)
+        return change, variance, *self._shift_moments(own, chosen)
 
-    def _shift_moments(
-        self, own: FloatArray, kept: NDArray[np.int64]
-    ) -> tuple[FloatArray, FloatArray]:
-        left_out = np.setdiff1d(np.arange(len(self.donors)), kept)
-        total, squares = self._sums
-        total = total - self.donors[left_out].sum(axis=0)
-        squares = squares - np.square(self.donors[left_out]).sum(axis=0)
-        mean = total / len(kept)
-        return mean - own, np.maximum(squares / len(kept) - mean**2, 0)
+    def _shift_moments(self, own: FloatArray, chosen: IntArray) -> tuple[FloatArray, FloatArray]:
+        left_out = np.setdiff1d(np.arange(len(self.sums)), chosen)
+        total, squares = self._totals
+        total = total - self.sums[left_out].sum(axis=0)
+        squares = squares - np.square(self.sums[left_out]).sum(axis=0)
+        mean = total / len(chosen)
+        return mean - own, np.maximum(squares / len(chosen) - mean**2, 0)
 
     @cached_property
-    def _sums(self) -> tuple[FloatArray, FloatArray]:
-        return self.donors.sum(axis=0), np.square(self.donors).sum(axis=0)
+    def _totals(self) -> tuple[FloatArray, FloatArray]:
+        return self.sums.sum(axis=0), np.square(self.sums).sum(axis=0)
 
 
 class Exact:
@@ -144,20 +141,21 @@ class Exact:
     If x_w ~ N(A x_out + b, C), the logit of the redrawn input is normal with mean
     logit(x) + w_w . (A x_out + b - x_w) and variance w_w^T C w_w: the mean is a sparse linear
     function of the input and the variance does not depend on it, so both are prepared once and
-    E[sigmoid] is a one-dimensional integral. The marginal sampler has finitely many values and
-    grey one.
+    E[sigmoid] is a one-dimensional integral. Of a sampler that replaces windows by finitely many
+    values it is their mean.
 
     Parameters
     ----------
     classifier : LinearClassifier
-    sampler : Conditional, Marginal or Grey
+    sampler : Sampler
+        One that also has a normal shift or finitely many values (`preddiff.samplers.exact_form`).
     windows : Windows
     targets : sequence of Target
 
     Raises
     ------
     InputError
-        If the sampler clips its draws, which are not normal then.
+        If the sampler has no exact form.
     """
 
     # Items share the pass over the sparse operator; more of them would not gain, but take memory.
@@ -170,10 +168,9 @@ class Exact:
         windows: Windows,
         targets: Sequence[Target],
     ) -> None:
-        if isinstance(sampler, Conditional) and sampler.clip is not None:
+        if not isinstance(sampler, HasNormalShift | HasFiniteValues):
             raise InputError(
-                "the exact estimator needs draws that are not clipped: set the sampler's clip to "
-                "false, or set the estimator to samples"
+                f"{type(sampler).__name__} has no exact form: set the estimator to samples"
             )
         self.classifier = classifier
         self.sampler = sampler
@@ -184,8 +181,15 @@ class Exact:
     def prepare(self, block: Block) -> Shift:
         """Prepare a block of windows for any item; the last one prepared is kept."""
         if self._prepared is None or self._prepared[0] != block:
-            self._prepared = block, _shift(self.sampler, self.classifier, self.windows, block)
+            self._prepared = block, self._shift(block)
         return self._prepared[1]
+
+    def _shift(self, block: Block) -> Shift:
+        weights = self.classifier.weights
+        if isinstance(self.sampler, HasNormalShift):
+            return NormalShift(*self.sampler.normal_shift(weights, self.windows, block))
+        operator = window_sums(weights, self.windows, block)
+        return FiniteShift(self.sampler.weighted_sums(operator), self.sampler.choices, operator)
 
     def expectations(
         self,
@@ -313,55 +317,4 @@ def _expectations(
         np.stack(references, axis=1),
         np.stack(changes, axis=1).reshape(shape),
         np.stack(variances, axis=1).reshape(shape),
-    )
-
-
-def _shift(sampler: Sampler, classifier: LinearClassifier, windows: Windows, block: Block) -> Shift:
-    if isinstance(sampler, Conditional):
-        return _normal_shift(sampler.gaussian, classifier, windows, block)
-    contribution = _contribution(classifier, windows, block)
-    if isinstance(sampler, Marginal):
-        donors = sampler.donors.reshape(len(sampler.donors), -1).T.astype(np.float64)
-        return DonorShift((contribution @ donors).T, sampler, contribution)
-    if isinstance(sampler, Grey):
-        grey = np.full((classifier.weights.size, 1), sampler.value)
-        return DonorShift((contribution @ grey).T, None, contribution)
-    raise InputError(f"{type(sampler).__name__} has no exact form: set the estimator to samples")
-
-
-def _contribution(classifier: LinearClassifier, windows: Windows, block: Block) -> sparse.csr_array:
-    voxels = window_voxels(windows, block, len(classifier.weights))
-    return _rows(classifier.weights.reshape(-1)[voxels], voxels, classifier.weights.size)
-
-
-def _normal_shift(
-    gaussian: Gaussian, classifier: LinearClassifier, windows: Windows, block: Block
-) -> NormalShift:
-    surroundings = Surroundings(windows, gaussian.l)
-    channels, *space = classifier.weights.shape
-    first = np.ravel_multi_index(tuple(surroundings.first_voxels(block).T), tuple(space))
-    voxels = first[:, None] + offsets(gaussian.l, tuple(space), channels)
-    values = np.empty(voxels.shape)
-    offset, variance = np.empty(block.size), np.empty(block.size)
-    weights = classifier.weights.reshape(-1)[window_voxels(windows, block, channels)]
-    for (cell, *position), members in groups(gaussian, surroundings, block):
-        conditional = gaussian.conditional(cell, windows.k, tuple(position))
-        w = weights[members]
-        row = np.empty((len(members), voxels.shape[1]))
-        row[:, conditional.inside] = -w
-        row[:, ~conditional.inside] = w @ conditional.weights
-        values[members] = row
-        offset[members] = w @ conditional.offset
-        variance[members] = np.einsum("ni,ij,nj->n", w, conditional.covariance, w, optimize=True)
-    # Rounding may leave the variance of a window without weights just below zero.
-    deviation = np.sqrt(np.maximum(variance, 0))
-    return NormalShift(_rows(values, voxels, classifier.weights.size), offset, deviation)
-
-
-def _rows(values: FloatArray, columns: NDArray[np.int64], width: int) -> sparse.csr_array:
-    """Sparse matrix whose rows have equally many values at the given columns (rows, per row)."""
-    pointers = np.arange(0, columns.size + 1, columns.shape[1])
-    return sparse.csr_array(
-        (values.reshape(-1), columns.reshape(-1).astype(np.int32), pointers.astype(np.int32)),
-        shape=(len(columns), width),
     )

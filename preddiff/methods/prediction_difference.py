@@ -162,8 +162,10 @@ def code_of_expectations(classifier: Any, sampler: SamplerSettings) -> tuple[str
         f"{__name__}:{engine}",
         f"{__name__}:WindowSettings",
         f"{type(sampler).__module__}:{type(sampler).__name__}",
-        "preddiff.samplers.base:Sources",
+        "preddiff.methods.selection:sources_of",
         "preddiff.datasets.items:Items",
+        # Which windows of which part of an item the engine is asked for.
+        "preddiff.stages.explain:compute_blocks",
         *classifier.code,
     )
 

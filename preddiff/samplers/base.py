@@ -34,6 +34,11 @@ def seed_of(*parts: int | str) -> int:
 class Sampler(Protocol):
     """Redraws windows."""
 
+    @property
+    def random(self) -> bool:
+        """Whether draws differ: a sampler that is not random draws each window once."""
+        ...
+
     def draw(
         self,
         x: Tensor,

@@ -8,13 +8,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
+from scipy import sparse
 from torch import Tensor
 
 from preddiff.errors import InputError
 from preddiff.samplers.base import SAMPLERS, SamplerSettings, Sources, window_voxels
+from preddiff.samplers.exact_form import sparse_rows
 from preddiff.samplers.gaussian import Gaussian, LocatedPatchGaussian
 from preddiff.samplers.gaussian_store import GaussianSettings, digest_of, load_gaussian, range_of
-from preddiff.windows import Block, IntArray, Surroundings, Windows, offsets
+from preddiff.windows import Block, FloatArray, IntArray, Surroundings, Windows, offsets
 
 
 @SAMPLERS.register
@@ -95,6 +97,8 @@ class Conditional:
         Range that draws are clipped to, as in the published implementation; not in the paper.
     """
 
+    random: ClassVar[bool] = True
+
     gaussian: Gaussian
     clip: tuple[float, float] | None = None
     _prepared: dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor, Tensor]] = field(
@@ -110,7 +114,13 @@ class Conditional:
         samples: int,
         generator: torch.Generator,
     ) -> Tensor:
-        """Draw from the conditional distributions; see `Sampler.draw`."""
+        """Draw from the conditional distributions; see `Sampler.draw`.
+
+        Raises
+        ------
+        InputError
+            If the Gaussian does not fit the input or the windows.
+        """
         size = len(x) * windows.k ** (x.ndim - 1)
         draws = torch.randn((block.size, samples, size), generator=generator)
         for members, mean, factor in self._moments(x.cpu(), windows, block):
@@ -134,6 +144,49 @@ class Conditional:
             means.clamp_(*self.clip)
         return _filled(x, voxels, means)
 
+    def normal_shift(
+        self, weights: FloatArray, windows: Windows, block: Block
+    ) -> tuple[sparse.csr_array, FloatArray, FloatArray]:
+        """Distribution of a weighted sum's shift; see `HasNormalShift`.
+
+        Raises
+        ------
+        InputError
+            If draws are clipped.
+        """
+        if self.clip is not None:
+            raise InputError(
+                "clipped draws have no exact form: set the sampler's clip to false, or set the "
+                "estimator to samples"
+            )
+        channels, *space = weights.shape
+        surroundings = self._surroundings(windows, channels)
+        first = np.ravel_multi_index(tuple(surroundings.first_voxels(block).T), tuple(space))
+        voxels = first[:, None] + offsets(self.gaussian.l, tuple(space), channels)
+        values = np.empty(voxels.shape)
+        offset, variance = np.empty(block.size), np.empty(block.size)
+        own = weights.reshape(-1)[window_voxels(windows, block, channels)]
+        for (cell, *position), members in groups(self.gaussian, surroundings, block):
+            found = self.gaussian.conditional(cell, windows.k, tuple(position))
+            w = own[members]
+            row = np.empty((len(members), voxels.shape[1]))
+            row[:, found.inside] = -w
+            row[:, ~found.inside] = w @ found.weights
+            values[members] = row
+            offset[members] = w @ found.offset
+            variance[members] = np.einsum("ni,ij,nj->n", w, found.covariance, w, optimize=True)
+        # Rounding may leave the variance of a window without weights just below zero.
+        deviation = np.sqrt(np.maximum(variance, 0))
+        return sparse_rows(values, voxels, weights.size), offset, deviation
+
+    def _surroundings(self, windows: Windows, channels: int) -> Surroundings:
+        if self.gaussian.channels != channels:
+            raise InputError(
+                f"the Gaussian was fitted on items of {self.gaussian.channels} channels, "
+                f"the input has {channels}"
+            )
+        return Surroundings(windows, self.gaussian.l)
+
     def _moments(
         self, x: Tensor, windows: Windows, block: Block
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -142,7 +195,7 @@ class Conditional:
         The input lies on the host.
         """
         channels, *space = x.shape
-        surroundings = Surroundings(windows, self.gaussian.l)
+        surroundings = self._surroundings(windows, channels)
         first = np.ravel_multi_index(tuple(surroundings.first_voxels(block).T), tuple(space))
         voxels = offsets(self.gaussian.l, tuple(space), channels)
         for (cell, *position), members in groups(self.gaussian, surroundings, block):

@@ -1,14 +1,16 @@
 """The grey sampler: occlusion by a constant value."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
+from scipy import sparse
 from torch import Tensor
 
 from preddiff.samplers.base import SAMPLERS, SamplerSettings, Sources
-from preddiff.windows import Block, Windows
+from preddiff.windows import Block, FloatArray, IntArray, Windows
 
 
 @SAMPLERS.register
@@ -44,7 +46,17 @@ class Grey:
     value : float
     """
 
+    random: ClassVar[bool] = False
+
     value: float
+
+    def choices(self, item: str) -> IntArray:
+        """The one value; see `HasFiniteValues`."""
+        return np.zeros(1, dtype=np.int64)
+
+    def weighted_sums(self, operator: sparse.csr_array) -> FloatArray:
+        """Apply an operator to the constant; see `HasFiniteValues`."""
+        return (operator @ np.full((operator.shape[1], 1), self.value)).T
 
     def draw(
         self,

@@ -97,6 +97,8 @@ class UserSampler:
     draw : callable
     """
 
+    random = True
+
     def __init__(self, reference: str, draw: Any) -> None:
         self.reference = reference
         self.function = draw

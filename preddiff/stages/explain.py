@@ -120,7 +120,7 @@ def explain(
             inputs = Inputs.of(path, store.about)
             items = Items(inputs.data)
             engine = _engine(path, inputs, items, store, batch_size)
-            _compute(store, items, engine, missing, mine)
+            compute_blocks(store, items, engine, missing, mine)
         if marker is not None:
             with mine.writing():
                 _write_marker(marker, store, slice(first, last))
@@ -162,7 +162,7 @@ def _write_marker(marker: Path, store: ExpectationStore, shard: slice) -> None:
         temporary.write_text(found.to_json({PROVENANCE: store.about[PROVENANCE]}))
 
 
-def _compute(
+def compute_blocks(
     store: ExpectationStore,
     items: Items,
     engine: Engine,

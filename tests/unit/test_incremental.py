@@ -327,6 +327,8 @@ def test_reduced_precision_is_as_near_as_in_whole_passes(module) -> None:
 class Same:
     """Redraws every window by what is there."""
 
+    random = False
+
     def draw(self, x: Tensor, item, windows, block, samples, generator) -> Tensor:
         voxels = torch.from_numpy(window_voxels(windows, block, len(x)))
         return x.reshape(-1)[voxels][:, None].repeat(1, samples, 1)
