@@ -147,7 +147,7 @@ class Conditional:
     def normal_shift(
         self, weights: FloatArray, windows: Windows, block: Block
     ) -> tuple[sparse.csr_array, FloatArray, FloatArray]:
-        """Distribution of a weighted sum's shift; see `HasNormalShift`.
+        """Return the distribution of the shift of a weighted sum; see `HasNormalShift`.
 
         Raises
         ------
@@ -190,7 +190,7 @@ class Conditional:
     def _moments(
         self, x: Tensor, windows: Windows, block: Block
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Windows of a block, as numbers; their means; the factor that their draws share.
+        """Yield numbers of windows in the block, their means, and the common factor of their draws.
 
         The input lies on the host.
         """

@@ -57,7 +57,7 @@ class Marginal:
     scale: float = 1.0
 
     def choices(self, item: str) -> IntArray:
-        """Donors that may lend to an item: all but the item itself.
+        """Return the donors for an item: all except the item itself.
 
         Raises
         ------
@@ -73,7 +73,7 @@ class Marginal:
         """Apply an operator to every donor; see `HasFiniteValues`."""
         flat = self.donors.reshape(len(self.donors), -1)
         sums = np.empty((operator.shape[0], len(flat)))
-        # A few donors at a time, since the operator takes float64.
+        # A few donors at a time, because they are converted to float64.
         step = max(1, _VALUES_AT_A_TIME // flat.shape[1])
         for start in range(0, len(flat), step):
             part = slice(start, start + step)
