@@ -251,7 +251,7 @@ def test_open_keeps_a_store_of_the_same_settings_and_starts_others_anew(
     assert preddiff(*command).returncode == 0
     assert preddiff("explain", tmp_path / "e.zarr").returncode == 0
     kept = preddiff(*command)
-    assert kept.returncode == 0 and "anew" not in kept.stderr
+    assert kept.returncode == 0 and "replaced" not in kept.stderr
     assert "14 of 14 items" in preddiff("info", tmp_path / "e.zarr").stdout
     anew = preddiff(*command, "--stride", 2)
     assert "stride: 1 -> 2" in anew.stderr
