@@ -48,24 +48,29 @@ RANGE = "range"
 class GaussianSettings(Settings):
     """How a patch Gaussian is fitted (`preddiff gaussian`)."""
 
-    patches: Positive = Field(100_000, description="patches that the global Gaussian is fitted on")
+    patches: Positive = Field(
+        100_000, description="number of patches that the global Gaussian is fitted on"
+    )
     shrinkage: Share | None = Field(
-        None, description="share of the scaled identity; default: by the OAS estimator"
+        None, description="weight of the scaled identity in the covariance; default: OAS estimate"
     )
     grid: tuple[Positive, Positive, Positive] | None = Field(
         None,
-        description="cells of a grid over the volume, with one Gaussian per cell; default: one "
-        "Gaussian for all places",
+        description="number of cells along each axis of a grid over the volume, with one Gaussian "
+        "per cell; default: one Gaussian for all locations",
     )
     channels: Literal["joint", "independent"] = Field(
         "joint",
-        description="one Gaussian over all channels, as in the paper, or one for each channel",
+        description="joint: one Gaussian over all channels, as in the paper; independent: one for "
+        "each channel",
     )
-    cell_patches: Positive = Field(5000, description="patches that a cell's Gaussian is fitted on")
+    cell_patches: Positive = Field(
+        5000, description="number of patches that each cell's Gaussian is fitted on"
+    )
     strength: Annotated[float, Field(gt=0)] | None = Field(
         None,
-        description="number of patches that the global Gaussian counts for in a cell; default: the "
-        "number of voxels in a patch",
+        description="weight of the global Gaussian in each cell, as a number of patches; default: "
+        "the number of voxels in a patch",
     )
 
 

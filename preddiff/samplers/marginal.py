@@ -1,4 +1,4 @@
-"""The marginal sampler: what other items have at the window's place."""
+"""The marginal sampler: windows of other items at the same location."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ _VALUES_AT_A_TIME = 2**23
 
 @SAMPLERS.register
 class MarginalSettings(SamplerSettings):
-    """Takes what other items have at the same place."""
+    """Takes windows of other items at the same location."""
 
     kind: Literal["marginal"] = Field(description="marginal")
 
     def provenance(self, sources: Sources) -> dict[str, Any]:
-        """The training items."""
+        """Digest of the training items."""
         return {"sampler": self.kind, "training items": sources.training_digest}
 
     def build(self, sources: Sources) -> "Marginal":
@@ -38,16 +38,16 @@ class MarginalSettings(SamplerSettings):
 
 @dataclass(frozen=True)
 class Marginal:
-    """Redraws a window by what other items have at the same place.
+    """Replaces windows by those of other items at the same location.
 
     Attributes
     ----------
     donors : array (n, channels, *space)
         Values, in units of `scale`.
     names : sequence of str
-        Names of the donors: an item never lends to itself.
+        Names of the donors; an item is never its own donor.
     scale : float
-        What donors are multiplied with: images are kept as 8-bit numbers.
+        Factor that donors are multiplied by; images are kept as 8-bit integers.
     """
 
     random: ClassVar[bool] = True
@@ -89,7 +89,7 @@ class Marginal:
         samples: int,
         generator: torch.Generator,
     ) -> Tensor:
-        """Draw donors at random, for each window anew; see `Sampler.draw`."""
+        """Draw donors at random, independently for each window; see `Sampler.draw`."""
         others = torch.from_numpy(self.choices(item))
         chosen = others[torch.randint(len(others), (block.size, samples), generator=generator)]
         voxels = torch.from_numpy(window_voxels(windows, block, len(x)))

@@ -181,7 +181,7 @@ def test_resuming_repairs_what_is_damaged(made: Path, copy: Path) -> None:
     flip(chunks_of(copy, "mean", 5), 20)
     flip(chunks_of(copy, "mean", 6), -10)
     chunks_of(copy, "mean", 7).write_bytes(b"")
-    assert "item 'sub-05': 1 blocks are damaged" in explained(copy)
+    assert "item 'sub-05': recomputing damaged blocks (1)" in explained(copy)
     assert_same_bits(copy, made / "complete/e.zarr")
 
 

@@ -383,7 +383,7 @@ def test_reduced_precision_is_near_and_keeps_the_head() -> None:
     assert torch.allclose(exact, reduced, atol=0.02)
     assert network.module(x).dtype == torch.float32
     with (
-        pytest.raises(InputError, match="tf32 is for GPUs"),
+        pytest.raises(InputError, match="tf32 needs a GPU"),
         arithmetic(torch.device("cpu"), "tf32"),
     ):
         pass

@@ -54,9 +54,9 @@ def test_classes_by_target(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "items", "message"),
     [
-        ("probability:true", ["b.png"], "the true class of item 'b.png' is not known"),
+        ("probability:true", ["b.png"], "the true class of item 'b.png' is unknown"),
         ("probability:true", ["007", "c.png"], "no item 'c.png'"),
-        ("logit:top-2", ["007"], "only the top 1 classes are known"),
+        ("logit:top-2", ["007"], "only the top 1 classes are in the table"),
     ],
 )
 def test_classes_that_are_not_known(tmp_path: Path, target, items, message) -> None:

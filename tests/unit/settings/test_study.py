@@ -82,7 +82,11 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("samplers.marginal.dataset", "digits", "explained items are volumes of one channel"),
         ("figures.figure-11-slices.explanations", ["digits-k1"], "of kind slices show volumes"),
         ("figures.figure-11-slices.explanations", ["k2", "k5"], "this kind of figure shows one"),
-        ("figures.figure-1-digits-sensitivity.explanations", ["digits-k1"], "name one of magnit"),
+        (
+            "figures.figure-1-digits-sensitivity.explanations",
+            ["digits-k1"],
+            "one explanation of magnit",
+        ),
         ("seed", 2**70, "seed: "),
         ("seed", -1, "seed: "),
     ],
