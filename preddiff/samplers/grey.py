@@ -69,7 +69,7 @@ class Grey:
     ) -> Tensor:
         """Fill with the constant; see `Sampler.draw`."""
         size = x.shape[0] * windows.k ** (x.ndim - 1)
-        return torch.full((block.size, 1, size), self.value, device=x.device)
+        return torch.full((block.size, 1, size), self.value, dtype=x.dtype, device=x.device)
 
     def fill(self, x: Tensor, windows: Windows) -> Tensor:
         """Replace all of an input by the constant."""
