@@ -39,7 +39,7 @@ from preddiff.windows import Windows
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, help="folder of a study like the embedded default")
-    parser.add_argument("--volumes", type=int, default=16, help="volumes, two or more (default: 16)")
+    parser.add_argument("--volumes", type=int, default=16, help="at least 2 volumes (default: 16)")
     parser.add_argument(
         "--items", type=int, default=140, help="volumes through the stages (default: 140)"
     )
