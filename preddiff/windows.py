@@ -39,6 +39,21 @@ class Block:
         """Windows in the block."""
         return prod(self.shape)
 
+    def parts(self, size: int) -> Iterator["Block"]:
+        """Cut the block into boxes of at most `size` windows.
+
+        The windows of the boxes, one box after the other, are those of the block in C order. All
+        boxes have the block's number; a block that is small enough is its only part.
+        """
+        for box in _boxes(self.shape, size):
+            yield Block(
+                self.number,
+                tuple(
+                    slice(whole.start + part.start, whole.start + part.stop)
+                    for whole, part in zip(self.slices, box, strict=True)
+                ),
+            )
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -163,23 +178,12 @@ class Windows:
 
     def block_shape(self, size: int) -> tuple[int, ...]:
         """Return the shape of blocks of at most `size` windows: full rows, then full planes, ..."""
-        shape: list[int] = []
-        for n in reversed(self.shape):
-            shape.insert(0, min(n, max(1, size // prod(shape))))
-        return tuple(shape)
+        return _box_shape(self.shape, size)
 
     def blocks(self, size: int) -> Iterator[Block]:
         """Divide the grid of windows into blocks of at most `size` windows, in C order."""
-        step = self.block_shape(size)
-        corners = np.ndindex(*(-(-n // s) for n, s in zip(self.shape, step, strict=True)))
-        for number, corner in enumerate(corners):
-            yield Block(
-                number,
-                tuple(
-                    slice(c * s, min((c + 1) * s, n))
-                    for c, s, n in zip(corner, step, self.shape, strict=True)
-                ),
-            )
+        for number, box in enumerate(_boxes(self.shape, size)):
+            yield Block(number, box)
 
 
 @dataclass(frozen=True)
@@ -269,6 +273,23 @@ def inside(k: int, l: int, position: tuple[int, ...], channels: int = 1) -> NDAr
     mask = np.zeros((channels,) + (l,) * len(position), dtype=bool)
     mask[(slice(None), *(slice(p, p + k) for p in position))] = True
     return mask.reshape(-1)
+
+
+def _box_shape(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """Shape of boxes of at most `size` cells of a grid: whole rows, then whole planes, ..."""
+    found: list[int] = []
+    for n in reversed(shape):
+        found.insert(0, min(n, max(1, size // prod(found))))
+    return tuple(found)
+
+
+def _boxes(shape: tuple[int, ...], size: int) -> Iterator[tuple[slice, ...]]:
+    """Cut a grid into boxes of at most `size` cells, in C order."""
+    step = _box_shape(shape, size)
+    for corner in np.ndindex(*(-(-n // s) for n, s in zip(shape, step, strict=True))):
+        yield tuple(
+            slice(c * s, min((c + 1) * s, n)) for c, s, n in zip(corner, step, shape, strict=True)
+        )
 
 
 def _by(space: tuple[int, ...]) -> str:

@@ -44,7 +44,7 @@ class WithMeans(nn.Module):
     network : nn.Module
         In eval mode.
     layers : sequence of str
-        Names as `node_names` returns them, module paths, or names of torch.fx.
+        Names as `list_layers` has them, module paths, or names of torch.fx.
 
     Raises
     ------
@@ -87,17 +87,6 @@ def traced(network: nn.Module, layers: Sequence[str] = ()) -> fx.GraphModule:
     graph.graph.lint()
     graph.recompile()
     return graph.eval()
-
-
-def node_names(network: nn.Module) -> list[str]:
-    """List the names of the nodes of a network's graph, from the first layer to the output.
-
-    Raises
-    ------
-    InputError
-        If torch.fx cannot trace the network.
-    """
-    return list(_trace(network)[1])
 
 
 def list_layers(network: nn.Module, x: Tensor) -> list[Layer]:

@@ -9,9 +9,13 @@ from torch import Tensor
 
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
-from preddiff.windows import Block, FloatArray
+from preddiff.samplers.base import Sampler, generator
+from preddiff.windows import Block, FloatArray, Windows
 
 Numbers = TypeVar("Numbers", FloatArray, Tensor)
+
+# Bytes of draws that are in memory at a time. Making them takes as much again, twice.
+DRAWS_IN_MEMORY = 2**28
 
 # Called with the number of windows, possibly a fraction, that were done since the last call.
 Progress = Callable[[float], object]
@@ -47,6 +51,48 @@ class Engine(Protocol):
             If they are not finite.
         """
         ...
+
+
+Result = TypeVar("Result")
+
+
+def over_parts(
+    evaluate: Callable[[Block, Tensor], Result],
+    sampler: Sampler,
+    x: Tensor,
+    item: str,
+    windows: Windows,
+    block: Block,
+    samples: int,
+    seed: int,
+) -> list[Result]:
+    """Draw and evaluate the windows of a block, as many at a time as memory is allowed for.
+
+    The draws of a block that is small enough are made at once; otherwise its parts share one source
+    of random numbers, so that all draws are a function of seed, item, block and settings.
+
+    Parameters
+    ----------
+    evaluate : callable
+        Takes a part of the block and its draws, float32 (windows, S or 1, channels * k**d), to
+        anything.
+    sampler, x, item, windows, block, samples
+        See `Sampler.draw`.
+    seed : int
+
+    Returns
+    -------
+    list
+        What `evaluate` gave for each part. One after the other, the windows of the parts are those
+        of the block in C order.
+    """
+    source = generator(seed, item, block)
+    numbers = len(x) * windows.k ** (x.ndim - 1) * (samples if sampler.random else 1)
+    size = max(1, DRAWS_IN_MEMORY // (x.element_size() * numbers))
+    return [
+        evaluate(part, sampler.draw(x, item, windows, part, samples, source))
+        for part in block.parts(size)
+    ]
 
 
 def finite(found: Expectations, items: Sequence[str]) -> Expectations:

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from preddiff.classifiers.standardisation import Standardisation
-from preddiff.engines.base import Progress, finite, no_progress, over_draws
+from preddiff.engines.base import Progress, finite, no_progress, over_draws, over_parts
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
-from preddiff.samplers.base import Sampler, generator, window_voxels
+from preddiff.samplers.base import Sampler, window_voxels
 from preddiff.windows import Block, FloatArray, Windows
 
 Nodes = Callable[[Tensor, str], Tensor]
@@ -97,20 +97,27 @@ class Dense:
     def _item(
         self, x: Tensor, item: str, block: Block, progress: Progress
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        source = generator(self.seed, item, block)
-        draws = self.sampler.draw(x, item, self.windows, block, self.samples, source)
-        x, draws = x.to(self.device), draws.to(self.device)
+        image = x.to(self.device)
         if self.standardisation is not None:
-            draws = self.standardisation.patches(draws)
-            x = self.standardisation.image(x)
-        reference, values = self._all_passes(x, draws, block, item, progress)
-        changes = values.reshape(block.size, draws.shape[1], -1) - reference
-        mean, variance = over_draws(changes)
+            image = self.standardisation.image(image)
+
+        def evaluate(part: Block, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            draws = draws.to(self.device)
+            if self.standardisation is not None:
+                draws = self.standardisation.patches(draws)
+            reference, values = self._all_passes(image, draws, part, item, progress)
+            changes = values.reshape(part.size, draws.shape[1], -1) - reference
+            return reference, *over_draws(changes)
+
+        found = over_parts(
+            evaluate, self.sampler, x, item, self.windows, block, self.samples, self.seed
+        )
+        references, means, variances = zip(*found, strict=True)
         shape = (-1, *block.shape)
         return (
-            reference.cpu().numpy(),
-            mean.T.reshape(shape).cpu().numpy(),
-            variance.T.reshape(shape).cpu().numpy(),
+            references[0].cpu().numpy(),
+            torch.cat(means).T.reshape(shape).cpu().numpy(),
+            torch.cat(variances).T.reshape(shape).cpu().numpy(),
         )
 
     def _all_passes(

@@ -1,7 +1,7 @@
 """Linear classifiers without forward passes: exact expectations, and those of S draws."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Protocol
 
@@ -10,19 +10,20 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import expit
+from torch import Tensor
 
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.engines import logistic_normal
-from preddiff.engines.base import Progress, finite, no_progress, over_draws
+from preddiff.engines.base import Progress, finite, no_progress, over_draws, over_parts
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
-from preddiff.samplers.base import Sampler, generator, window_voxels
+from preddiff.samplers.base import Sampler, window_voxels
 from preddiff.samplers.exact_form import HasFiniteValues, HasNormalShift, window_sums
 from preddiff.targets import Target
 from preddiff.windows import Block, FloatArray, IntArray, Windows
 
-# Windows whose draws are turned into logits at a time, which bounds their memory likewise.
-_WINDOWS_PER_PASS = 8192
+# Voxels of draws that are converted to float64 at a time.
+_NUMBERS_AT_A_TIME = 2**21
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ class OutputMoments:
     variance: FloatArray
     shift: FloatArray
     shift_variance: FloatArray
+
+    @classmethod
+    def joined(
+        cls,
+        parts: Sequence["OutputMoments"],
+        join: Callable[[Sequence[FloatArray]], FloatArray],
+    ) -> "OutputMoments":
+        """Join the moments of some items, or of parts of a block, array by array."""
+        return cls(*(join([getattr(part, one.name) for part in parts]) for one in fields(cls)))
 
 
 class Shift(Protocol):
@@ -102,9 +112,9 @@ class FiniteShift:
         """See `Shift.moments`."""
         own = (self.operator @ np.ascontiguousarray(x.T)).T
         rows = [self._row(*row) for row in zip(own, items, logits, strict=True)]
-        return OutputMoments(*(np.stack(part) for part in zip(*rows, strict=True)))
+        return OutputMoments.joined(rows, np.stack)
 
-    def _row(self, own: FloatArray, item: str, logit: float) -> tuple[FloatArray, ...]:
+    def _row(self, own: FloatArray, item: str, logit: float) -> OutputMoments:
         chosen = self.choices(item)
         reference = expit(logit)
         scale = np.exp(own - logit)
@@ -120,7 +130,7 @@ class FiniteShift:
             second += p
         change = first / len(chosen)
         variance = np.maximum(second / len(chosen) - change**2, 0)
-        return change, variance, *self._shift_moments(own, chosen)
+        return OutputMoments(change, variance, *self._shift_moments(own, chosen))
 
     def _shift_moments(self, own: FloatArray, chosen: IntArray) -> tuple[FloatArray, FloatArray]:
         left_out = np.setdiff1d(np.arange(len(self.sums)), chosen)
@@ -256,41 +266,41 @@ class Samples:
         for one in zip(x, items, logits, strict=True):
             rows.append(self._item(*one, block))
             progress(block.size)
-        moments = OutputMoments(*(np.stack(part) for part in zip(*rows, strict=True)))
+        moments = OutputMoments.joined(rows, np.stack)
         found = _expectations(self.classifier, self.targets, logits, moments, block)
         return finite(found, items)
 
-    def _item(
-        self, x: NDArray[np.float32], item: str, logit: float, block: Block
-    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        draws = self.sampler.draw(
+    def _item(self, x: NDArray[np.float32], item: str, logit: float, block: Block) -> OutputMoments:
+        def evaluate(part: Block, draws: Tensor) -> OutputMoments:
+            voxels = window_voxels(self.windows, part, len(x))
+            shifts = _shifts(draws.numpy(), x, self.classifier.weights, voxels)
+            changes = expit(logit + shifts) - expit(logit)
+            return OutputMoments(*over_draws(changes), *over_draws(shifts))
+
+        found = over_parts(
+            evaluate,
+            self.sampler,
             torch.from_numpy(x),
             item,
             self.windows,
             block,
             self.samples,
-            generator(self.seed, item, block),
+            self.seed,
         )
-        voxels = window_voxels(self.windows, block, len(x))
-        shifts = np.concatenate(
-            [
-                _shifts(draws[part].numpy(), x, self.classifier.weights, voxels[part])
-                for start in range(0, block.size, _WINDOWS_PER_PASS)
-                for part in [slice(start, start + _WINDOWS_PER_PASS)]
-            ]
-        )
-        changes = expit(logit + shifts) - expit(logit)
-        return *over_draws(changes), *over_draws(shifts)
+        return OutputMoments.joined(found, np.concatenate)
 
 
 def _shifts(
-    draws: NDArray[np.float32],
-    x: NDArray[np.float32],
-    weights: FloatArray,
-    voxels: NDArray[np.int64],
+    draws: NDArray[np.float32], x: NDArray[np.float32], weights: FloatArray, voxels: IntArray
 ) -> FloatArray:
-    change = draws.astype(np.float64) - x.reshape(-1)[voxels][:, None]
-    return np.einsum("nsm,nm->ns", change, weights.reshape(-1)[voxels])
+    """Shifts of the logit (windows, draws) for draws (windows, draws, m)."""
+    flat, step = x.reshape(-1), max(1, _NUMBERS_AT_A_TIME // draws[0].size)
+    shifts = np.empty(draws.shape[:2])
+    for start in range(0, len(draws), step):
+        part = slice(start, start + step)
+        change = draws[part].astype(np.float64) - flat[voxels[part]][:, None]
+        shifts[part] = np.einsum("nsm,nm->ns", change, weights.reshape(-1)[voxels[part]])
+    return shifts
 
 
 def _expectations(

@@ -124,7 +124,9 @@ class Conditional:
         size = len(x) * windows.k ** (x.ndim - 1)
         draws = torch.randn((block.size, samples, size), generator=generator)
         for members, mean, factor in self._moments(x.cpu(), windows, block):
-            draws[members] = mean[:, None] + draws[members] @ factor.T
+            redrawn = draws[members] @ factor.T
+            redrawn += mean[:, None]
+            draws[members] = redrawn
         if self.clip is not None:
             draws.clamp_(*self.clip)
         return draws.to(x.device)

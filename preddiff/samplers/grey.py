@@ -69,7 +69,7 @@ class Grey:
     ) -> Tensor:
         """Fill windows with the value; see `Sampler.draw`."""
         size = x.shape[0] * windows.k ** (x.ndim - 1)
-        return torch.full((block.size, 1, size), self.value, device=x.device)
+        return torch.full((block.size, 1, size), self.value, dtype=x.dtype, device=x.device)
 
     def fill(self, x: Tensor, windows: Windows) -> Tensor:
         """Replace an input by the value."""

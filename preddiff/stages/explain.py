@@ -169,6 +169,19 @@ def compute_blocks(
     missing: dict[int, list[Block]],
     mine: Claim,
 ) -> None:
+    """Compute and store blocks of expectations.
+
+    Parameters
+    ----------
+    store : ExpectationStore
+    items : Items
+        The data store that the store's items are in.
+    engine : Engine
+    missing : dict of int to list of Block
+        By item, as its number in the store.
+    mine : Claim
+        Of these items.
+    """
     unfinished = [n for n, blocks in missing.items() if blocks]
     left = sum(block.size for blocks in missing.values() for block in blocks)
     with progress(total=left, desc="explain", unit="window", unit_scale=True) as bar:

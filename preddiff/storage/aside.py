@@ -53,9 +53,11 @@ class StoreAside:
         """How its provenance differs from the current store's, as `key: aside -> current`."""
         if self.provenance is None:
             return ["its metadata are damaged"]
+        if not self.store.exists():
+            return [f"there is no {self.store.name} now"]
         current = _provenance(self.store)
         if current is None:
-            return [f"{self.store.name}: there is no such store now, or its metadata are damaged"]
+            return [f"the metadata of {self.store.name} are damaged"]
         return differences(self.provenance, current)
 
 

@@ -61,6 +61,20 @@ def test_blocks_cut_the_grid_of_windows(windows: Windows, size: int) -> None:
     assert [block.number for block in blocks] == list(range(len(blocks)))
 
 
+@given(some_windows(), st.integers(1, 60), st.integers(1, 60), st.data())
+def test_parts_of_a_block_are_its_windows_in_their_order(
+    windows: Windows, block_size: int, size: int, data: st.DataObject
+) -> None:
+    block = data.draw(st.sampled_from(list(windows.blocks(block_size))))
+    parts = list(block.parts(size))
+    assert np.array_equal(
+        np.concatenate([windows.index(part) for part in parts]), windows.index(block)
+    )
+    assert all(1 <= part.size <= size and part.number == block.number for part in parts)
+    if block.size <= size:
+        assert parts == [block]
+
+
 @given(some_windows(), st.integers(0, 2))
 def test_surroundings_lie_inside_and_around_the_window(windows: Windows, margin: int) -> None:
     l = windows.k + 2 * margin
