@@ -137,7 +137,7 @@ class Network:
         """Logits (n, K) of inputs (n, channels, *space) in pixel values.
 
         The network is moved to the device of the inputs and runs there in the given precision,
-        whatever torch's defaults are.
+        regardless of torch's defaults.
 
         Raises
         ------

@@ -47,10 +47,10 @@ def keep_weights_in_bfloat16(network: nn.Module) -> None:
 
 @contextlib.contextmanager
 def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Run a network's convolutions and matrix products in some precision.
+    """Run the convolutions and matrix products of a network in a given precision.
 
-    On a GPU it decides about TF32, whatever torch's defaults are, and lets cuDNN choose its
-    algorithms by their speed. All other switches of torch stay as they are.
+    On a GPU this enables or disables TF32, regardless of torch's defaults, and lets cuDNN choose
+    the fastest algorithms. All other options of torch stay unchanged.
 
     Raises
     ------
@@ -64,8 +64,7 @@ def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
             stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
         if device.type == "cuda":
             allow = precision == "tf32"
-            # One by one: torch.backends.cudnn.flags resets those that it is not given, and switches
-            # cuDNN itself off.
+            # One by one: torch.backends.cudnn.flags resets all others, and disables cuDNN itself.
             stack.enter_context(_switched(torch.backends.cudnn, "allow_tf32", allow))
             stack.enter_context(_switched(torch.backends.cudnn, "benchmark", True))
             stack.enter_context(_switched(torch.backends.cuda.matmul, "allow_tf32", allow))
@@ -74,7 +73,7 @@ def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _switched(backend: Any, name: str, value: bool) -> Iterator[None]:
-    """Set one of torch's switches for a while."""
+    """Set one of torch's options temporarily."""
     before = getattr(backend, name)
     setattr(backend, name, value)
     try:

@@ -29,7 +29,7 @@ _DEFAULT_CLASS_COLUMN = "class"
 _INDEX_COLUMNS = ("class_index", "index")
 _ID_COLUMNS = ("wnid", "id", "synset")
 _NAME_COLUMNS = ("class_name", "name")
-# Files that Snakemake is asked to track one by one.
+# Largest number of image files that Snakemake tracks one by one.
 _TRACKED_IMAGES = 10_000
 # EXIF's tag of the orientation; 1 is upright.
 _ORIENTATION = 0x0112
@@ -75,9 +75,9 @@ class ImageSet(DatasetSettings):
         )
 
     def input_files(self) -> list[Path]:
-        """Sheet or folder, table of classes, and the images; of very many images none.
+        """List the sheet or folder, the table of classes, and the images unless they are too many.
 
-        A new or a lost image is noticed all the same then, a changed one is not.
+        If the images are not listed, added and removed ones are noticed, but not changed ones.
         """
         files = [path for path in (self.images, self.classes) if path]
         images = [entry.file for entry in self.entries()]
@@ -86,7 +86,7 @@ class ImageSet(DatasetSettings):
         return files
 
     def number_of_items(self) -> int:
-        """Images, as many as are taken."""
+        """Number of images, at most `count`."""
         count = len(self.entries())
         return min(count, self.count or count)
 

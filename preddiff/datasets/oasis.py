@@ -55,7 +55,7 @@ class OasisCohort(VolumeSettings):
         return self.oasis
 
     def number_of_items(self) -> int:
-        """Subjects to fetch: an upper bound, since some find no partner of their age."""
+        """Number of subjects to fetch, an upper bound, because some have no match of their age."""
         return self.oasis.subjects or SUBJECTS
 
 

@@ -86,7 +86,7 @@ class Cohort(VolumeSettings):
         return self.table
 
     def input_files(self) -> list[Path]:
-        """Volumes and masks that the table names; the rule reports those that are missing."""
+        """List the existing volumes and masks of the table; the stage reports missing ones."""
         subjects = read_table(self.table, self)
         files = [s.file for s in subjects] + [s.truth for s in subjects if s.truth]
         return [path for path in files if path.exists()]
@@ -107,7 +107,7 @@ class Subject:
     truth : Path or None
         Mask of planted or known lesions.
     training : bool
-        Whether classifier and Gaussians learn from the subject.
+        Whether the subject is used for training classifiers and fitting Gaussians.
     """
 
     name: str
