@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,8 @@ from preddiff.samplers.exact_form import HasFiniteValues, HasNormalShift, window
 from preddiff.targets import Target
 from preddiff.windows import Block, FloatArray, IntArray, Windows
 
+# Bytes of the weighted sums of finitely many values that are in memory at a time.
+_SUMS_IN_MEMORY = 2**28
 # Voxels of draws that are converted to float64 at a time.
 _NUMBERS_AT_A_TIME = 2**21
 
@@ -189,8 +192,10 @@ class Exact:
         self._prepared: tuple[Block, Shift] | None = None
 
     def prepare(self, block: Block) -> Shift:
-        """Prepare a block of windows for any item; the last one prepared is kept."""
+        """Prepare a block of windows, or a part of it, for any item; the last one is kept."""
         if self._prepared is None or self._prepared[0] != block:
+            # Freed before the next one takes as much.
+            self._prepared = None
             self._prepared = block, self._shift(block)
         return self._prepared[1]
 
@@ -209,13 +214,22 @@ class Exact:
         progress: Progress = no_progress,
     ) -> Expectations:
         """Compute exact expectations; see `Engine.expectations`."""
-        shift = self.prepare(block)
         logits = self.classifier.logit(x)
         flat = x.reshape(len(x), -1).astype(np.float64)
-        moments = shift.moments(flat, items, logits)
-        progress(block.size * len(items))
+        parts = []
+        for part in block.parts(self._windows_at_a_time(items)):
+            parts.append(self.prepare(part).moments(flat, items, logits))
+            progress(part.size * len(items))
+        moments = OutputMoments.joined(parts, partial(np.concatenate, axis=1))
         found = _expectations(self.classifier, self.targets, logits, moments, block)
         return finite(found, items)
+
+    def _windows_at_a_time(self, items: Sequence[str]) -> int:
+        """Windows whose weighted sums of all values do not take too much memory."""
+        if isinstance(self.sampler, HasNormalShift):
+            return prod(self.windows.shape)
+        values = max(len(self.sampler.choices(item)) for item in items)
+        return max(1, _SUMS_IN_MEMORY // (8 * values))
 
 
 class Samples:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from preddiff.classifiers.linear import LinearClassifier
+from preddiff.engines import linear
 from preddiff.engines.base import Engine
 from preddiff.engines.linear import Exact, Samples
 from preddiff.errors import InputError
@@ -103,6 +104,18 @@ def test_any_sampler_may_bring_its_exact_form() -> None:
     )
     assert (np.abs(found.change - many.change) < 5 * np.sqrt(many.variance / 20_000)).all()
     assert found.variance == pytest.approx(many.variance, rel=0.1)
+
+
+@pytest.mark.parametrize("memory", [1, 5000])
+def test_sums_of_many_donors_are_taken_in_parts(memory: int, monkeypatch) -> None:
+    engine = engines(samplers()["marginal"])["exact"]
+    expected = engine.expectations(ITEMS[:2], NAMES[:2], WINDOWS.everything)
+    monkeypatch.setattr(linear, "_SUMS_IN_MEMORY", memory)
+    done: list[float] = []
+    found = engine.expectations(ITEMS[:2], NAMES[:2], WINDOWS.everything, done.append)
+    assert len(done) > 1 and sum(done) == 2 * WINDOWS.everything.size
+    for name in ("reference", "change", "variance"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-12)
 
 
 def test_donors_may_be_stored_in_other_units() -> None:
