@@ -25,10 +25,17 @@ def generator(seed: int, item: str, block: Block) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(seed, item, block.number))
 
 
-def seed_of(*parts: int | str) -> int:
-    """Derive the seed of a random generator from the names and numbers that identify it."""
+def seed_of(*parts: int | str, bits: int = 63) -> int:
+    """Derive the seed of a random generator from the names and numbers that identify it.
+
+    Parameters
+    ----------
+    *parts : int or str
+    bits : int
+        Bits of the seed: torch takes 63, NumPy any number.
+    """
     digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int.from_bytes(digest[:8], "big") >> (64 - bits)
 
 
 class Sampler(Protocol):

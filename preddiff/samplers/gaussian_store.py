@@ -19,6 +19,7 @@ from preddiff.datasets.slab import Slab, slab_of
 from preddiff.errors import InputError
 from preddiff.progress import options as progress_options
 from preddiff.progress import progress
+from preddiff.samplers.base import seed_of
 from preddiff.samplers.gaussian import (
     Gaussian,
     Grid,
@@ -165,7 +166,7 @@ def _fit_everywhere(
     each = -(-settings.patches // len(numbers))
 
     def moments(number: int) -> _Part:
-        source = np.random.default_rng(_seed(seed, items.names[number]))
+        source = np.random.default_rng(seed_of(seed, items.names[number], bits=64))
         item = items.read([number])[0]
         patches = draw_patches(item, l, each, source)
         return _Part(Moments.of(patches), float(item.min()), float(item.max()))
@@ -196,10 +197,6 @@ class _Part:
             min(self.low, other.low),
             max(self.high, other.high),
         )
-
-
-def _seed(seed: int, name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:8], "big")
 
 
 def _write_everywhere(
