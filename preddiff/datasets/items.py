@@ -112,9 +112,13 @@ class Items:
         """Read items as they are stored, without applying `scale`; images are 8-bit integers."""
         part = slab or (slice(None),) * len(self.space)
         channels = (slice(None),) if self._has_channels else ()
-        regions: list[Any] = [(int(n), *channels, *part) for n in numbers]
-        values = np.stack([np.asarray(self._values[region]) for region in regions])
-        return values if self._has_channels else values[:, None]
+        lengths = [len(range(*along.indices(n))) for along, n in zip(part, self.space, strict=True)]
+        values = np.empty((len(numbers), self.channels, *lengths), self._values.dtype)
+        # One by one into one array: a list of all would take as much memory again.
+        for row, number in enumerate(numbers):
+            region: Any = (int(number), *channels, *part)
+            values[row] = self._values[region]
+        return values
 
     def training_mean(self, slab: Slices | None = None) -> float:
         """Compute the mean over all training items, in full or in a slab, reading one at a time."""

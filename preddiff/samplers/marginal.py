@@ -1,5 +1,6 @@
 """The marginal sampler: windows of other items at the same location."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -12,28 +13,51 @@ from scipy import sparse
 from torch import Tensor
 
 from preddiff.errors import InputError
-from preddiff.samplers.base import SAMPLERS, SamplerSettings, Sources, window_voxels
+from preddiff.samplers.base import SAMPLERS, SamplerSettings, Sources, seed_of, window_voxels
 from preddiff.windows import Block, FloatArray, IntArray, Windows
 
+# Bytes of donors that are kept in memory: 3,500 images of 3 x 224 x 224 pixels.
+DONOR_BYTES = 2**29
 # Voxels of donors that are converted to float64 at a time.
 _VALUES_AT_A_TIME = 2**23
 
 
 @SAMPLERS.register
 class MarginalSettings(SamplerSettings):
-    """Takes windows of other items at the same location."""
+    """Takes windows of training items at the same location, of 512 MB of them at most."""
 
     kind: Literal["marginal"] = Field(description="marginal")
 
     def provenance(self, sources: Sources) -> dict[str, Any]:
-        """Digest of the training items."""
-        return {"sampler": self.kind, "training items": sources.training_digest}
+        """The training items, and the seed where it decides which of them are donors."""
+        found: dict[str, Any] = {"sampler": self.kind, "training items": sources.training_digest}
+        if len(_donors(sources)) < len(sources.training):
+            found["seed"] = sources.seed
+        return found
 
     def build(self, sources: Sources) -> "Marginal":
-        """Make the sampler from the training items."""
-        items, training = sources.items, sources.training
-        donors = items.read_stored(training, sources.slab)
-        return Marginal(donors, [items.names[n] for n in training], items.scale)
+        """Make the sampler from the training items, or as many as memory is allowed for."""
+        items, chosen = sources.items, _donors(sources)
+        if len(chosen) < len(sources.training):
+            print(
+                f"marginal sampler: {len(chosen)} of {len(sources.training)} training items are "
+                f"donors, chosen at random, for {DONOR_BYTES / 1e6:.0f} MB hold no more",
+                file=sys.stderr,
+            )
+        donors = items.read_stored(chosen, sources.slab)
+        return Marginal(donors, [items.names[n] for n in chosen], items.scale)
+
+
+def _donors(sources: Sources) -> IntArray:
+    """Numbers of the items that become donors, ascending."""
+    training = sources.training
+    size = sources.items.read_stored(training[:1], sources.slab).nbytes
+    # Two at least, so that every item has another one.
+    count = max(2, DONOR_BYTES // max(1, size))
+    if len(training) <= count:
+        return training
+    generator = np.random.default_rng(seed_of(sources.seed, "donors"))
+    return np.sort(generator.choice(training, count, replace=False))
 
 
 @dataclass(frozen=True)
