@@ -1,4 +1,4 @@
-# A study by prediction difference analysis; config/README.md documents its configuration.
+# A study by prediction difference analysis; its configuration is documented in config/README.md.
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -7,7 +7,7 @@ min_version("9.27")
 report: "workflow/report/workflow.rst"
 
 
-# Without --configfile the embedded default is run.
+# Without --configfile, the default study is run.
 if "study" not in config:
 
     configfile: "config/config.yaml"

@@ -16,22 +16,22 @@ from preddiff.errors import InputError
 
 _DESCRIPTION = (
     "Prediction difference analysis (Zintgraf et al., ICLR 2017) and other methods: which voxels "
-    "of an input speak for a classifier's decision, and which against."
+    "of an input are evidence for a classifier's decision, and which against it."
 )
 _EPILOG = (
     "`snakemake` runs a whole study; its configuration is documented in config/README.md. "
-    "`preddiff COMMAND --help` tells all about a command."
+    "`preddiff COMMAND --help` describes a command."
 )
-# Groups of subcommands, by the first word of their modules' docstrings.
+# Groups of subcommands, by the first word of the docstrings of their modules.
 _GROUPS = {
-    "Command": "commands for people",
-    "Stage": "stages of a study, which the rules of the workflow call",
+    "Command": "commands",
+    "Stage": "stages of a study, which the workflow runs",
 }
 
 
 @dataclass(frozen=True)
 class Subcommand:
-    """A subcommand, as its module's first line describes it.
+    """A subcommand, described by the first line of its module.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Subcommand:
 
 
 def subcommands() -> Iterator[Subcommand]:
-    """All subcommands; their modules are read and not imported, which would take seconds."""
+    """Yield all subcommands. Their modules are not imported, because that takes seconds."""
     for module in pkgutil.iter_modules(stages.__path__):
         source = Path(stages.__path__[0], f"{module.name}.py").read_text()
         first_line = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
@@ -59,12 +59,12 @@ def subcommands() -> Iterator[Subcommand]:
 
 
 def parser(wanted: str | None = None) -> argparse.ArgumentParser:
-    """Parser of the command line.
+    """Create the parser of the command line.
 
     Parameters
     ----------
     wanted : str, optional
-        The subcommand whose options are added; of the others only names and summaries.
+        Subcommand whose options are added; for the others, only names and summaries are.
     """
     found = list(subcommands())
     top = argparse.ArgumentParser(
@@ -86,7 +86,7 @@ def parser(wanted: str | None = None) -> argparse.ArgumentParser:
 
 
 def _listed(found: Sequence[Subcommand]) -> str:
-    """Subcommands and their summaries, by groups."""
+    """List subcommands and their summaries by group."""
     width = max(len(one.name) for one in found)
     lines: list[str] = []
     for group, title in _GROUPS.items():
@@ -96,7 +96,7 @@ def _listed(found: Sequence[Subcommand]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a subcommand; exits with status 2 and a plain message on errors that a user can mend."""
+    """Run a subcommand; exit with status 2 and a message on errors that a user can correct."""
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = parser(given[0] if given else None).parse_args(given)
     try:
@@ -106,10 +106,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"preddiff: error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
-        # Whoever read the output has seen enough: `preddiff layers ... | head`.
+        # The reader of the output has ended, as in `preddiff layers ... | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        # A full disk, a folder that may not be written to, ...; not all of them name the file.
+        # For example a full disk or a read-only folder; not all such errors name the file.
         where = error.filename or getattr(arguments, "out", None)
         where = where or getattr(arguments, "store", "standard output")
         reason = error.strerror or error

@@ -1,4 +1,4 @@
-"""Devices: where networks run, and how they use the host."""
+"""Devices that networks run on, and settings of the host."""
 
 import ctypes
 import fcntl
@@ -13,7 +13,7 @@ import torch
 
 from preddiff.errors import InputError
 
-# Options of glibc's allocator, from malloc.h, and a size that few activations reach.
+# Options of glibc's allocator, from malloc.h, and a size that few activations exceed.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _LARGE = 1 << 30
@@ -21,48 +21,50 @@ _LARGE = 1 << 30
 # Seconds between two attempts to lease a GPU: a process cannot wait for locks on several files.
 _POLLING_INTERVAL = 0.5
 
-# Locks of the GPUs that this process leases, held until it ends.
+# Locks of the GPUs that this process has leased, which are held until it ends.
 _LEASES: dict[str, int] = {}
 
 
 def device_of(setting: str) -> torch.device:
-    """Device that a setting asks for; of several GPUs one that no other job uses.
+    """Return the device for a setting; if there are several GPUs, one that no other job uses.
 
     Parameters
     ----------
     setting : {"auto", "cpu", "cuda"}
-        `auto` takes a GPU where there is one.
+        `auto` uses a GPU if there is one.
 
     Raises
     ------
     InputError
-        If there is no GPU where one is asked for.
+        If a GPU is requested and there is none.
     """
     available = torch.cuda.is_available()
     if setting == "cuda" and not available:
-        raise InputError("device cuda: torch finds no GPU here; set the device to auto or cpu")
+        raise InputError(
+            "device cuda: torch finds no GPU on this machine; set the device to auto or cpu"
+        )
     if not available or setting == "cpu":
         return torch.device("cpu")
     names = [
         str(torch.cuda.get_device_properties(n).uuid) for n in range(torch.cuda.device_count())
     ]
     device = torch.device("cuda", lease(names, _lease_folder()))
-    # For what asks for the current device only.
+    # Some code uses the current device only.
     torch.cuda.set_device(device)
     return device
 
 
 def lease(names: Sequence[str], folder: Path) -> int:
-    """Take a device that no other process on this machine leases; waits until there is one.
+    """Lease a device that no other process on this machine uses; wait until there is one.
 
-    The lease lasts until this process ends, in whichever way: the system frees its file lock then.
+    The lease ends with this process, however it ends, because the system then frees its file lock.
 
     Parameters
     ----------
     names : sequence of str
-        What tells devices apart on this machine.
+        Unique names of the devices on this machine.
     folder : Path
-        For lock files, the same for all that share the devices.
+        Folder for lock files, common to all processes that share the devices.
 
     Returns
     -------
@@ -76,8 +78,8 @@ def lease(names: Sequence[str], folder: Path) -> int:
     number = _first_free(locks)
     if number is None:
         print(
-            f"all {len(names)} GPUs are leased by other jobs: waiting for one; "
-            f"--resources gpu={len(names)} lets Snakemake start no more jobs than that",
+            f"all {len(names)} GPUs are leased by other jobs: waiting for one; with "
+            f"--resources gpu={len(names)}, Snakemake does not start more jobs than that",
             file=sys.stderr,
             flush=True,
         )
@@ -102,24 +104,24 @@ def _first_free(locks: Sequence[int]) -> int | None:
 
 
 def _lease_folder() -> Path:
-    """Folder of this user's leases on this machine."""
+    """Return the folder for this user's leases on this machine."""
     folder = Path(tempfile.gettempdir()) / f"preddiff-leases-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise InputError(f"{folder}: belongs to somebody else; remove it or set TMPDIR")
+        raise InputError(f"{folder}: belongs to another user; remove it or set TMPDIR")
     return folder
 
 
 def use_cores(threads: int | None) -> None:
-    """Let networks run on some cores of the host, and keep the memory that they free.
+    """Set the number of cores for networks, and keep the memory that they free.
 
-    Without the latter, glibc gives the memory of every large activation back to the system and
-    fetches it again, page by page, for the next pass: a MobileNetV2 then takes three times as long.
+    By default, glibc returns the memory of every large activation to the system and requests it
+    again, page by page, in the next forward pass. MobileNetV2 then takes three times as long.
 
     Parameters
     ----------
     threads : int, optional
-        As many as torch finds if None.
+        Number of cores; by default, the number that torch chooses.
     """
     if threads is not None:
         torch.set_num_threads(threads)

@@ -1,9 +1,9 @@
-"""Errors that a user can mend: bad input, bad settings, stores that do not fit."""
+"""Errors that a user can correct: invalid input, settings or stores."""
 
 
 class InputError(Exception):
-    """Something the user gave cannot be used.
+    """Something that the user provided cannot be used.
 
-    The message names the file, subject or key and says what to do about it. The command line
-    prints it without a traceback and exits with status 2.
+    The message names the file, item or key, and says how to correct it. The command line prints it
+    without a traceback and exits with status 2.
     """

@@ -58,12 +58,6 @@ def laplace_correction(p: ArrayLike, training_size: float, classes: int) -> Floa
     return (np.asarray(p, dtype=np.float64) * training_size + 1) / (training_size + classes)
 
 
-def log2_odds(p: ArrayLike) -> FloatArray:
-    """Logarithm to base 2 of the odds p / (1 - p), in bits."""
-    p = np.asarray(p, dtype=np.float64)
-    return np.log2(p) - np.log2(1 - p)
-
-
 def weight_of_evidence(
     reference: ArrayLike, change: ArrayLike, training_size: float, classes: int
 ) -> FloatArray:

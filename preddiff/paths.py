@@ -1,4 +1,4 @@
-"""Where the results of a study lie: stores, classifiers and tables, and how they are named."""
+"""Paths and names of the results of a study: stores, classifiers and tables."""
 
 from collections.abc import Iterable
 from functools import cached_property
@@ -14,10 +14,10 @@ Key = tuple[str, ...]
 
 
 def distinct_names(keys: Iterable[Key]) -> dict[Key, str]:
-    """Names for file names, made of several names each, so that no two are the same.
+    """Join the parts of each key to a file name, such that names are distinct.
 
-    Parts are joined by `-`. Where that would give two keys the same name, as for ("a-b", "c") and
-    ("a", "b-c"), those are joined by `.`, which no name of a configuration has in it.
+    Parts are joined by `-`. If that gives two keys the same name, such as ("a-b", "c") and
+    ("a", "b-c"), their parts are joined by `.`, which names in a configuration cannot contain.
 
     Parameters
     ----------
@@ -37,17 +37,17 @@ def distinct_names(keys: Iterable[Key]) -> dict[Key, str]:
 
 
 def trackable(path: Path) -> bool:
-    """Whether Snakemake can track a file: it takes braces in a name for wildcards."""
+    """Whether Snakemake can track a file: it interprets braces in names as wildcards."""
     return not {"{", "}"}.intersection(str(path))
 
 
 def pattern(names: Iterable[str]) -> str:
-    """Regular expression of some names; matches nothing if there are none."""
+    """Return a regular expression that matches some names; nothing if there are none."""
     return "|".join(name.replace(".", r"\.") for name in names) or "(?!)"
 
 
 class Paths:
-    """Where the results of a study lie.
+    """Paths of the results of a study.
 
     Parameters
     ----------
@@ -65,11 +65,11 @@ class Paths:
         self._geometries: dict[str, Geometry | None] = {}
 
     def store(self, kind: str, name: str) -> str:
-        """What Snakemake tracks of a store that one job writes whole: its metadata file."""
+        """Metadata file of a store, which Snakemake tracks for stores that a single job writes."""
         return f"{self.results}/{kind}/{name}.zarr/zarr.json"
 
     def classifier_file(self, classifier: str) -> str:
-        """Description of a classifier, which is written last."""
+        """Description of a classifier, the last file of it that is written."""
         return f"{self.results}/classifiers/{classifier}/classifier.json"
 
     def table(self, kind: str, name: str) -> str:
@@ -91,19 +91,19 @@ class Paths:
         return self.classifier_file(self.study.explanations[explanation].classifier)
 
     def geometry(self, classifier: str) -> Geometry:
-        """How images are resized and cut for a classifier.
+        """How images are resized and cropped for a classifier.
 
         Raises
         ------
         InputError
-            If its weights, which tell that, are not known.
+            If that depends on pretrained weights that are unknown.
         """
         if classifier not in self._geometries:
             self._geometries[classifier] = self.study.classifiers[classifier].geometry
         return self._geometries[classifier] or Geometry(resize=None, crop=None)
 
     def data_key(self, dataset: str, classifier: str) -> Key:
-        """Parts of a data store's name: images are prepared for the classifiers that see them."""
+        """Parts of the name of a data store; images have one store per size."""
         if not self.study.datasets[dataset].needs_geometry:
             return (dataset,)
         geometry = self.geometry(classifier)
@@ -121,11 +121,11 @@ class Paths:
 
     @cached_property
     def image_stores(self) -> dict[str, Key]:
-        """Stores of images that are resized and cut: the parts of each one's name."""
+        """Stores of resized and cropped images, with the parts of their names."""
         return {name: key for key, name in self._data_names.items() if len(key) > 1}
 
     def data(self, dataset: str, classifier: str) -> str:
-        """Data store of a dataset, as a classifier sees it."""
+        """Data store of a dataset for a classifier."""
         return self.store("data", self._data_names[self.data_key(dataset, classifier)])
 
     def data_of(self, explanation: str) -> str:
@@ -134,12 +134,12 @@ class Paths:
         return self.data(self.study.explained_dataset(one), one.classifier)
 
     def sampled_data_of(self, explanation: str) -> str:
-        """Data store that an explanation's sampler takes patches and donors from."""
+        """Data store that provides patches and donors for an explanation's sampler."""
         one = self.study.explanations[explanation]
         return self.data(self.study.sampled_dataset(one), one.classifier)
 
     def gaussian_key(self, explanation: str) -> Key | None:
-        """Parts of the name of the Gaussian that an explanation draws from, if it does."""
+        """Parts of the name of the Gaussian that an explanation draws from, or None."""
         one = self.study.explanations[explanation]
         sampler = self.study.sampler_of(one)
         if sampler is None or sampler.gaussian is None:
@@ -152,7 +152,7 @@ class Paths:
         return (*data, f"l{getattr(one, 'l', None)}", str(one.sampler_name), *place)
 
     def slab_of(self, explanation: str) -> Slab:
-        """Slab of an explanation's classifier; of one that sees whole volumes, the usual one."""
+        """Slab of an explanation's classifier; the default if it has none."""
         classifier = self.classifier_of(explanation)
         return classifier.part(Slab) if isinstance(classifier, Slab) else Slab()
 
@@ -162,18 +162,18 @@ class Paths:
         return distinct_names(key for key in keys if key is not None)
 
     def gaussian_of(self, explanation: str) -> str | None:
-        """Name of the Gaussian that an explanation draws from, if it does."""
+        """Name of the Gaussian that an explanation draws from; None if there is none."""
         key = self.gaussian_key(explanation)
         return None if key is None else self._gaussian_names[key]
 
     def gaussian_store(self, explanation: str) -> list[str]:
-        """Store of the Gaussian that an explanation draws from, if it does."""
+        """Store of the Gaussian that an explanation draws from; empty if there is none."""
         name = self.gaussian_of(explanation)
         return [] if name is None else [self.store("gaussians", name)]
 
     @cached_property
     def predicted(self) -> dict[str, Key]:
-        """Tables of predictions: dataset and classifier of each."""
+        """Tables of predictions, with the dataset and the classifier of each."""
         pairs = [
             (self.study.explained_dataset(one), one.classifier)
             for name, one in self.study.explanations.items()
@@ -182,7 +182,7 @@ class Paths:
         return {name: key for key, name in distinct_names(pairs).items()}
 
     def predictions_of(self, explanation: str) -> list[str]:
-        """Table of what an explanation's classifier makes of the items, if there is one."""
+        """Table of predictions of an explanation's classifier; empty if there is none."""
         one = self.study.explanations[explanation]
         pair = (self.study.explained_dataset(one), one.classifier)
         names = {key: name for name, key in self.predicted.items()}

@@ -1,4 +1,4 @@
-"""Progress of long loops: a bar on a terminal, now and then a line in a log file."""
+"""Progress of long loops: a bar on a terminal, or one line every few seconds in a log file."""
 
 import sys
 from collections.abc import Iterable
@@ -6,12 +6,12 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-# Seconds between two lines where the output is no terminal.
+# Seconds between two lines if the output is not a terminal.
 _INTERVAL = 10.0
 
 
 class _Lines:
-    """A text file in which every state of a progress bar is a line of its own."""
+    """A text file to which each state of a progress bar is written as a separate line."""
 
     def __init__(self, file: TextIO) -> None:
         self.file = file
@@ -26,12 +26,12 @@ class _Lines:
 
 
 def options() -> dict[str, Any]:
-    """Options for tqdm and what is built on it, after where standard error goes."""
+    """Return options for tqdm, which depend on whether standard error is a terminal."""
     if sys.stderr.isatty():
         return {}
     return {"file": _Lines(sys.stderr), "mininterval": _INTERVAL, "maxinterval": _INTERVAL}
 
 
 def progress(iterable: Iterable[Any] | None = None, **keywords: Any) -> Any:
-    """Show progress with rate and time left; takes what `tqdm.tqdm` takes."""
+    """Show progress with rate and remaining time; the arguments are those of `tqdm.tqdm`."""
     return tqdm(iterable, **keywords, **options())

@@ -1,4 +1,4 @@
-"""Registries: the kinds of one thing, each of which names itself in a module of its own."""
+"""Registries of kinds, such as the kinds of samplers; each kind registers itself in its module."""
 
 import importlib
 import pkgutil
@@ -11,19 +11,19 @@ Kind = TypeVar("Kind", bound=type)
 
 
 class Registry(Generic[Kind]):
-    """The kinds of one thing: samplers, methods, classifiers, datasets or figures.
+    """The kinds of samplers, methods, classifiers, datasets or figures.
 
-    A kind is a class of settings that also says what its kind can do and makes it. It is found by
-    importing the modules of a package, so that a new kind is a new file and nothing else.
+    A kind is a class of settings that also describes its capabilities and builds the object. Kinds
+    are found by importing the modules of a package, so that a new kind only needs a new file.
 
     Parameters
     ----------
     package : str
-        Dotted name of the package whose modules hold the kinds.
+        Name of the package whose modules contain the kinds.
     key : str
-        The key that names the kind in a configuration: a field of type `Literal`.
+        Key of the kind in a configuration: a field of type `Literal`.
     default : str, optional
-        Kind of settings without that key.
+        Kind of settings without this key.
 
     Examples
     --------
@@ -40,18 +40,18 @@ class Registry(Generic[Kind]):
         self._complete = False
 
     def register(self, kind: Kind) -> Kind:
-        """Add a kind; a decorator of its class."""
+        """Add a kind; used as a decorator of its class."""
         self._kinds[self.name_of(kind)] = kind
         return kind
 
     def name_of(self, kind: type) -> str:
-        """Name of a kind: the value of its class's key."""
+        """Return the name of a kind, which is the value of its key."""
         fields: Any = kind.model_fields  # type: ignore[attr-defined]
         (name,) = get_args(fields[self.key].annotation)
         return str(name)
 
     def names(self) -> list[str]:
-        """Names of all kinds, by the alphabet."""
+        """List the names of all kinds in alphabetical order."""
         if not self._complete:
             package = importlib.import_module(self.package)
             for module in pkgutil.iter_modules(package.__path__, f"{self.package}."):
@@ -67,20 +67,20 @@ class Registry(Generic[Kind]):
         return self._kinds[name]
 
     def only(self, wanted: Callable[[Any], bool]) -> "Registry[Kind]":
-        """Registry of the kinds that something is true of; none of them is the default."""
+        """Return a registry, without a default, of the kinds that fulfil a condition."""
         found: Registry[Kind] = Registry(self.package, self.key)
         found._kinds = {self.name_of(kind): kind for kind in self if wanted(kind)}
         found._complete = True
         return found
 
     def union(self) -> Any:
-        """Type of a pydantic field that takes settings of any kind."""
+        """Return the type of a pydantic field that accepts settings of any kind."""
         kinds = tuple(Annotated[kind, Tag(self.name_of(kind))] for kind in self)
-        # A union of types that are only known when the program runs.
+        # The types are only known at run time.
         return Annotated[Union[kinds], Discriminator(self.tag)]  # noqa: UP007
 
     def tag(self, data: Any) -> str | None:
-        """Name of the kind that settings are of, given as a mapping or as an object."""
+        """Return the name of the kind of settings, which are given as a mapping or an object."""
         if isinstance(data, dict):
             found = data.get(self.key, self.default)
         else:

@@ -25,18 +25,18 @@ class Target:
     Attributes
     ----------
     kind : {"probability", "logit", "map"}
-        A class's probability is explained by weight of evidence, in bits; its logit (the
-        penultimate layer) and a hidden feature map by activation difference.
+        The probability of a class is explained by the weight of evidence, in bits; its logit (the
+        penultimate layer) and hidden feature maps by the activation difference.
     label : str
-        Name or number of the class; `true` and `top-1`, `top-2`, ... are another class for each
-        item. Of a feature map, `LAYER:NUMBER`.
+        Name or number of the class; or `true`, `top-1`, `top-2`, ..., whose class depends on the
+        item. For feature maps, `LAYER:NUMBER`.
     """
 
     kind: Kind
     label: str
 
     def __str__(self) -> str:
-        """Write as `kind:label`, as in configurations and stores."""
+        """Return `kind:label`, as in configurations and stores."""
         return f"{self.kind}:{self.label}"
 
     @property
@@ -46,7 +46,7 @@ class Target:
 
     @property
     def rank(self) -> int | None:
-        """Rank n of a class given as `top-n`, from 1, or None."""
+        """Rank n, from 1, of a class given as `top-n`; None for other classes."""
         return int(self.label.removeprefix(_TOP)) if _is_rank(self.label) else None
 
     @property
@@ -82,23 +82,24 @@ def _is_rank(label: str) -> bool:
 
 
 def check_target(text: str) -> None:
-    """Refuse a target of a form that `expand` does not know.
+    """Check that a target has one of the forms that `expand` accepts.
 
     Raises
     ------
     InputError
+        If it has another form.
     """
     expand([text], lambda layer: _ANY_NUMBER)
 
 
 def expand(texts: Sequence[str], maps: Callable[[str], int]) -> list[Target]:
-    """Targets that a configuration names; `layer:NAME` stands for all maps of a layer.
+    """Return the targets that a configuration lists; `layer:NAME` stands for all maps of a layer.
 
     Parameters
     ----------
     texts : sequence of str
     maps : callable
-        Takes a layer's name to its number of feature maps.
+        Returns the number of feature maps of a layer from its name.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Python files of users: networks, samplers and methods that a configuration names."""
+"""Python files of users, with networks, samplers and methods that a configuration refers to."""
 
 import importlib.util
 import sys
@@ -12,24 +12,24 @@ from preddiff.errors import InputError
 from preddiff.storage.code import imported_files
 from preddiff.storage.provenance import digest_file, digest_module_files
 
-# An object of a Python file.
+# Reference to an object in a Python file.
 Reference = Annotated[str, StringConstraints(pattern=r"^.+\.py:[A-Za-z_]\w*$")]
 
 
 def file_of(reference: str) -> Path:
-    """Python file of a reference, `path/to/file.py:name`."""
+    """Return the Python file of a reference, `path/to/file.py:name`."""
     return Path(reference.rpartition(":")[0])
 
 
 def name_of(reference: str) -> str:
-    """Name of the object of a reference, `path/to/file.py:name`."""
+    """Return the name of the object of a reference, `path/to/file.py:name`."""
     return reference.rpartition(":")[2]
 
 
 def files_of(reference: str) -> list[Path]:
-    """A user's file, and the modules that it imports from its own folder.
+    """List a user's file and the modules that it imports from its folder.
 
-    A file that cannot be read stands alone, and is reported when it is loaded.
+    If the file cannot be read, it is listed alone; the error is reported when it is loaded.
     """
     path = file_of(reference)
     try:
@@ -39,24 +39,23 @@ def files_of(reference: str) -> list[Path]:
 
 
 def digest_of(reference: str) -> str:
-    """Digest of a user's file and of the modules that it imports from its own folder.
+    """Compute a digest of a user's file and the modules that it imports from its folder.
 
     Raises
     ------
     InputError
-        If the file is missing, or one of them is not Python.
+        If a file is missing or is not valid Python.
     """
     path = file_of(reference)
-    # Of a file alone it is the digest that earlier versions noted.
+    # Without imports, the digest is that of earlier versions.
     alone = path.is_file() and files_of(reference) == [path]
     return digest_file(path) if alone else digest_module_files(path)
 
 
 def load(reference: str) -> Any:
-    """Run a user's Python file and return an object of it.
+    """Run a user's Python file and return one of its objects.
 
-    The file is run as Python, as its author means it to be. It can import modules that lie in its
-    own folder.
+    The file can import modules from its own folder.
 
     Parameters
     ----------
@@ -66,8 +65,8 @@ def load(reference: str) -> Any:
     Raises
     ------
     InputError
-        If the file or the object is missing, the file fails, or another user's folder has a module
-        of a name that this folder has too.
+        If the file or the object is missing, if running the file fails, or if its folder and that
+        of another file of the user both have a module of the same name.
     """
     path, name = file_of(reference), name_of(reference)
     if not path.is_file():
@@ -75,12 +74,12 @@ def load(reference: str) -> Any:
     path = path.resolve()
     _require_distinct_modules(path.parent)
     if str(path.parent) not in sys.path:
-        # At the end, so that no file of the folder hides a library's.
+        # At the end, so that files of the folder do not hide libraries.
         sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(f"preddiff_user_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Data classes and others look their module up.
+    # Data classes, for example, look up their module there.
     sys.modules[spec.name] = module
     with errors_of(reference):
         spec.loader.exec_module(module)
@@ -90,7 +89,7 @@ def load(reference: str) -> Any:
 
 
 class errors_of:  # noqa: N801
-    """Report any error of a user's code with the place it comes from; a context manager."""
+    """Context manager that reports errors of a user's code with the reference of the code."""
 
     def __init__(self, reference: str) -> None:
         self.reference = reference
@@ -104,7 +103,7 @@ class errors_of:  # noqa: N801
 
 
 def _require_distinct_modules(folder: Path) -> None:
-    """Refuse a folder with a module of the same name as one of another user's folder."""
+    """Check that no module of a folder has the name of one in another user folder."""
     for name in _module_names(folder):
         found = getattr(sys.modules.get(name), "__file__", None)
         if found is None:

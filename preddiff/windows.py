@@ -1,4 +1,4 @@
-"""Where windows, surroundings and blocks lie, in any number of dimensions."""
+"""Positions of windows, surroundings and blocks, in any number of dimensions."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,22 +59,22 @@ class Block:
 class Windows:
     """All windows (inner patches) of side `k` of an input.
 
-    Along each axis they start at 0, `stride`, 2 `stride`, ...; where these do not end flush with
-    the input, one more window does, so that every voxel lies in at least one window.
+    Along each axis they start at 0, `stride`, 2 `stride`, ... If the last of these does not reach
+    the end of the input, one more window is added there, so that each voxel is in a window.
 
     Parameters
     ----------
     space : tuple of int
-        Voxels of the input along each spatial axis (channels are not an axis: a window spans all).
+        Voxels of the input along each spatial axis; windows span all channels.
     k : int
         Side of a window, in voxels.
     stride : int
-        Distance of neighbouring windows, in voxels; 1 in the paper.
+        Distance between neighbouring windows, in voxels; 1 in the paper.
 
     Raises
     ------
     InputError
-        If a window does not fit into the input, or windows would leave gaps (`stride` > `k`).
+        If a window does not fit into the input, or there are gaps between windows (`stride` > `k`).
     """
 
     space: tuple[int, ...]
@@ -82,7 +82,7 @@ class Windows:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse windows that do not fit."""
+        """Check that the windows fit into the input."""
         if self.k < 1 or self.k > min(self.space):
             raise InputError(
                 f"window side k = {self.k} does not fit into an input of {_by(self.space)} voxels: "
@@ -90,13 +90,13 @@ class Windows:
             )
         if not 1 <= self.stride <= self.k:
             raise InputError(
-                f"stride = {self.stride} with windows of side k = {self.k}: "
-                f"choose a stride between 1 and {self.k}, so that no voxel is left out"
+                f"stride = {self.stride} leaves voxels without a window of side k = {self.k}: "
+                f"choose a stride between 1 and {self.k}"
             )
 
     @cached_property
     def starts(self) -> tuple[IntArray, ...]:
-        """First voxel of the windows along each axis, ascending."""
+        """First voxels of the windows along each axis, in ascending order."""
         return tuple(self._starts(length) for length in self.space)
 
     def _starts(self, length: int) -> IntArray:
@@ -106,7 +106,7 @@ class Windows:
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """Windows along each axis: the grid of windows."""
+        """Number of windows along each axis: the shape of the grid of windows."""
         return tuple(len(starts) for starts in self.starts)
 
     @cached_property
@@ -115,7 +115,7 @@ class Windows:
         return self.sum_over_windows(np.ones(self.shape))
 
     def sum_over_windows(self, values: NDArray[np.floating]) -> FloatArray:
-        """Add to every voxel the values of the windows that contain it.
+        """Sum, for each voxel, the values of the windows that contain it.
 
         Parameters
         ----------
@@ -129,7 +129,7 @@ class Windows:
         return self._along_axes(np.asarray(values, dtype=np.float64), self._spread)
 
     def sum_in_windows(self, values: NDArray[np.floating]) -> FloatArray:
-        """Sum of the voxels in every window: the transpose of `sum_over_windows`.
+        """Sum the values of the voxels in each window; the transpose of `sum_over_windows`.
 
         Parameters
         ----------
@@ -162,12 +162,12 @@ class Windows:
         return np.asarray(np.sum(parts, axis=0))
 
     def index(self, block: Block) -> IntArray:
-        """Grid indices of the windows of a block, in C order, shape (n, dimensions)."""
+        """Return the grid indices of a block's windows, in C order, shape (n, dimensions)."""
         axes = [np.arange(part.start, part.stop) for part in block.slices]
         return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
 
     def first_voxels(self, block: Block) -> IntArray:
-        """First voxels of the windows of a block, in C order, shape (n, dimensions)."""
+        """Return the first voxels of a block's windows, in C order, shape (n, dimensions)."""
         index = self.index(block)
         return np.stack([s[i] for s, i in zip(self.starts, index.T, strict=True)], axis=1)
 
@@ -177,11 +177,11 @@ class Windows:
         return Block(0, tuple(slice(0, n) for n in self.shape))
 
     def block_shape(self, size: int) -> tuple[int, ...]:
-        """Shape of the blocks of at most `size` windows: whole rows, then whole planes, ..."""
+        """Return the shape of blocks of at most `size` windows: full rows, then full planes, ..."""
         return _box_shape(self.shape, size)
 
     def blocks(self, size: int) -> Iterator[Block]:
-        """Cut the grid of windows into blocks of at most `size` windows, in C order."""
+        """Divide the grid of windows into blocks of at most `size` windows, in C order."""
         for number, box in enumerate(_boxes(self.shape, size)):
             yield Block(number, box)
 
@@ -194,26 +194,28 @@ class Surroundings:
     ----------
     windows : Windows
     l : int
-        Side of the outer patch that holds a window at its centre, so `l - k` is even; at the
-        borders of the input the window lies off the centre.
+        Side of the outer patch. The window is at its centre, so `l - k` must be even; only at the
+        borders of the input is the window off the centre.
 
     Raises
     ------
     InputError
-        If the outer patch cannot hold the window at its centre, or does not fit into the input.
+        If the window cannot be at the centre, or the outer patch does not fit into the input.
     """
 
     windows: Windows
     l: int
 
     def __post_init__(self) -> None:
-        """Refuse surroundings that do not fit."""
+        """Check that the surroundings fit the windows and the input."""
         k, l, space = self.windows.k, self.l, self.windows.space
         if l < k:
-            raise InputError(f"l = {l} is smaller than k = {k}: the surroundings hold the window")
+            raise InputError(
+                f"l = {l} is smaller than k = {k}: the surroundings must contain the window"
+            )
         if (l - k) % 2:
             raise InputError(
-                f"l - k = {l - k} is odd, so a window of side k = {k} cannot lie at the centre of "
+                f"l - k = {l - k} is odd, so a window of side k = {k} cannot be at the centre of "
                 f"surroundings of side l = {l}: choose l = {l - 1} or l = {l + 1}"
             )
         if l > min(space):
@@ -224,7 +226,7 @@ class Surroundings:
 
     @cached_property
     def starts(self) -> tuple[IntArray, ...]:
-        """First voxel of the surroundings of the windows along each axis."""
+        """First voxels of the surroundings of the windows along each axis."""
         margin = (self.l - self.windows.k) // 2
         return tuple(
             np.clip(starts - margin, 0, length - self.l)
@@ -232,17 +234,17 @@ class Surroundings:
         )
 
     def first_voxels(self, block: Block) -> IntArray:
-        """First voxels of the surroundings of a block's windows, shape (n, dimensions)."""
+        """Return the first voxels of the surroundings of a block's windows, (n, dimensions)."""
         index = self.windows.index(block)
         return np.stack([s[i] for s, i in zip(self.starts, index.T, strict=True)], axis=1)
 
     def positions(self, block: Block) -> IntArray:
-        """Where in their surroundings a block's windows start, shape (n, dimensions)."""
+        """Return the positions of a block's windows in their surroundings, (n, dimensions)."""
         return self.windows.first_voxels(block) - self.first_voxels(block)
 
 
 def offsets(side: int, space: tuple[int, ...], channels: int = 1) -> IntArray:
-    """Offsets, in a flattened input (channels, *space), from a patch's first voxel to its voxels.
+    """Return the offsets of a patch's voxels from its first voxel, in a flattened input.
 
     Parameters
     ----------
@@ -251,7 +253,7 @@ def offsets(side: int, space: tuple[int, ...], channels: int = 1) -> IntArray:
     space : tuple of int
         Spatial shape of the input.
     channels : int
-        Channels of the input; a patch spans all.
+        Number of channels of the input; a patch spans all.
 
     Returns
     -------

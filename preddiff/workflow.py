@@ -1,6 +1,6 @@
-"""What a study consists of: its stores and files, their shards and resources, and what they need.
+"""Plan of a study: its stores and files, the shards and resources of its jobs, and their inputs.
 
-The rules of the workflow ask a `Plan`; nothing here runs a stage or knows Snakemake.
+The rules of the workflow use a `Plan`. This module neither runs stages nor depends on Snakemake.
 """
 
 import math
@@ -20,42 +20,42 @@ from preddiff.paths import Key, Paths, trackable
 from preddiff.settings.options import write_settings
 from preddiff.storage.provenance import digest_code
 
-# Forward passes of a network that an hour of a GPU is expected to suffice for, and items that any
-# job has at most.
+# Number of forward passes that one hour of a GPU is assumed to suffice for, and largest number of
+# items per job.
 PASSES_PER_JOB = 3600 * 50_000
 ITEMS_PER_JOB = 1000
 ITEMS_PER_JOB_EXACT_FORM = 200
 
-# Cores that a network is run on, where there are as many.
+# Number of cores for a network, if there are as many.
 NETWORK_THREADS = 4
 
 
 def growing(first: int) -> Callable[[Any, int], int]:
-    """A resource of which a job that failed gets more when it is tried again."""
+    """Return a resource that grows with each attempt to run a job."""
     return lambda wildcards, attempt: first * attempt
 
 
 def code_of(command: str, *roots: str) -> str:
-    """Digest of the code that a subcommand's results depend on.
+    """Compute a digest of the code that the results of a subcommand depend on.
 
     Parameters
     ----------
     command : str
         Name of the subcommand, such as `prepare-images`.
     *roots : str
-        Definitions that it finds by registries, so that its own code does not name them.
+        Definitions that it finds through registries, which its own code does not refer to.
     """
     return digest_code(f"preddiff.stages.{command.replace('-', '_')}:run", *roots)
 
 
 def root_of(kind: object) -> str:
-    """Root of `digest_code` for settings of some kind: their class."""
+    """Return the root of `digest_code` for settings of some kind: their class."""
     cls = kind if isinstance(kind, type) else type(kind)
     return f"{cls.__module__}:{cls.__name__}"
 
 
 class Plan(Paths):
-    """What a study consists of.
+    """Plan of a study.
 
     Parameters
     ----------
@@ -65,24 +65,24 @@ class Plan(Paths):
     # Datasets
 
     def datasets_made_by(self, command: str) -> list[str]:
-        """Names of the datasets whose stores a subcommand makes."""
+        """Names of the datasets whose stores a subcommand writes."""
         return [name for name, one in self.study.datasets.items() if one.command == command]
 
     def datasets_with_table_from(self, command: str) -> list[str]:
-        """Names of the datasets whose tables a subcommand makes."""
+        """Names of the datasets whose tables a subcommand writes."""
         return [n for n, one in self.study.datasets.items() if one.table_command == command]
 
     def table_of(self, dataset: str) -> str:
-        """Table of a dataset's items: the user's, or one that a rule makes."""
+        """Table of a dataset's items: the user's, or one that a rule writes."""
         given = self.study.datasets[dataset].given_table
         return str(given) if given else f"{self.results}/cohorts/{dataset}/participants.tsv"
 
     def table_settings(self, dataset: str) -> str:
-        """Settings of the subcommand that makes a dataset's table."""
+        """Settings of the subcommand that writes a dataset's table."""
         return write_settings(self.study.datasets[dataset].table_settings)
 
     def preparation(self, dataset: str) -> str:
-        """Settings of the subcommand that makes a dataset's store."""
+        """Settings of the subcommand that writes a dataset's store."""
         return write_settings(self.study.datasets[dataset].preparation)
 
     def image_files(self, data: str) -> list[str]:
@@ -90,7 +90,7 @@ class Plan(Paths):
         return self.files_of(self.image_stores[data][0])
 
     def files_of(self, dataset: str) -> list[str]:
-        """Files that a data store depends on, as far as they exist and can be tracked."""
+        """Files that a data store depends on, if they exist and Snakemake can track them."""
         if dataset not in self._files:
             files = self.study.datasets[dataset].input_files()
             self._files[dataset] = [str(path) for path in files if trackable(path)]
@@ -114,7 +114,7 @@ class Plan(Paths):
 
     @property
     def classifier_kinds(self) -> list[type[ClassifierSettings]]:
-        """All kinds of classifiers, for each of which there is a rule."""
+        """All kinds of classifiers; there is a rule for each."""
         return list(CLASSIFIERS)
 
     def classifiers(self, kind: type[ClassifierSettings]) -> list[str]:
@@ -122,7 +122,7 @@ class Plan(Paths):
         return [name for name, one in self.study.classifiers.items() if type(one) is kind]
 
     def classifier_arguments(self, classifier: str) -> list[str]:
-        """Arguments of the subcommand that makes a classifier, but for where to."""
+        """Arguments of the subcommand that makes a classifier, except the output folder."""
         one = self.study.classifiers[classifier]
         arguments = ["--settings", write_settings(one.stage_settings)]
         for data in self.training_data_of(classifier):
@@ -132,17 +132,17 @@ class Plan(Paths):
         return arguments
 
     def classifier_inputs(self, classifier: str) -> list[str]:
-        """The user's files that a classifier is made from, as far as they can be tracked."""
+        """User's files that a classifier depends on, if Snakemake can track them."""
         files = self.study.classifiers[classifier].input_files()
         return [str(path) for path in files if trackable(path)]
 
     def training_data_of(self, classifier: str) -> list[str]:
-        """Data store that a classifier is trained on, if it is."""
+        """Data store that a classifier is trained on; empty if there is none."""
         dataset = self.study.classifiers[classifier].training_dataset
         return [] if dataset is None else [self.data(dataset, classifier)]
 
     def weights_of(self, classifier: str) -> list[str]:
-        """Weights that a rule fetches for a classifier, if any."""
+        """Weights that a rule downloads for a classifier; empty if there are none."""
         wanted = self.study.classifiers[classifier].weights_to_fetch
         return [] if wanted is None else [f"{self.results}/weights/{'-'.join(wanted)}.safetensors"]
 
@@ -155,25 +155,25 @@ class Plan(Paths):
 
     @cached_property
     def redrawing(self) -> list[str]:
-        """Explanations by methods that redraw windows, which have stores of expectations."""
+        """Explanations by methods that redraw windows, which have expectation stores."""
         return [n for n, one in self.study.explanations.items() if one.redraws_windows]
 
     @cached_property
     def mapped(self) -> list[str]:
-        """Explanations by methods that make maps in one go."""
+        """Explanations by methods that compute maps directly."""
         return [n for n, one in self.study.explanations.items() if not one.redraws_windows]
 
     def expectation_settings(self, explanation: str) -> str:
         """Settings of `open`, for an explanation."""
         one = self.study.explanations[explanation]
         sampler = self.sampler_of(explanation)
-        # Where it takes its patches from is told by the store that it is given.
+        # The stage is given the data store, so it does not need the name of the dataset.
         sampler = sampler.model_copy(update={"dataset": None})
         windows = one.part(WindowSettings)
         return write_settings(ExpectationSettings(sampler=sampler, windows=windows))
 
     def open_arguments(self, explanation: str) -> list[str]:
-        """Stores and files that `open` is given."""
+        """Arguments of `open` for an explanation, except its settings."""
         arguments = self.map_arguments(explanation)
         arguments += ["--donors", str(Path(self.sampled_data_of(explanation)).parent)]
         for store in self.gaussian_store(explanation):
@@ -183,7 +183,7 @@ class Plan(Paths):
         return arguments
 
     def map_arguments(self, explanation: str) -> list[str]:
-        """Stores and files that `map` is given."""
+        """Arguments of `map` for an explanation, except its settings."""
         arguments = ["--data", str(Path(self.data_of(explanation)).parent)]
         arguments += ["--classifier", str(Path(self.classifier_file_of(explanation)).parent)]
         for table in self.predictions_of(explanation):
@@ -191,21 +191,21 @@ class Plan(Paths):
         return arguments
 
     def sampler_files(self, explanation: str) -> list[str]:
-        """The user's files that a sampler is made from."""
+        """User's files that a sampler depends on."""
         return [str(path) for path in self.sampler_of(explanation).input_files()]
 
     def method_files(self, explanation: str) -> list[str]:
-        """The user's files that a method is made from."""
+        """User's files that a method depends on."""
         return [str(path) for path in self.study.explanations[explanation].input_files()]
 
     def batch_size_of(self, explanation: str) -> int:
-        """Inputs per forward pass; 0 for as many as suit the device."""
+        """Number of inputs per forward pass; 0 if it depends on the device."""
         return getattr(self.study.explanations[explanation], "batch_size", None) or 0
 
     def code_of_expectations(self, explanation: str) -> str:
         """Digest of the code that an explanation's expectations depend on."""
         roots = code_of_expectations(self.classifier_of(explanation), self.sampler_of(explanation))
-        return code_of("open", "preddiff.stages.explain:run", *roots)
+        return code_of("open", *roots)
 
     def map_settings(self, explanation: str) -> str:
         """Settings of `map`, for an explanation."""
@@ -217,7 +217,7 @@ class Plan(Paths):
         return code_of("map", root_of(one), *one.code, *self.classifier_of(explanation).code)
 
     def number_of_items(self, explanation: str) -> int:
-        """Items that an explanation explains, at most."""
+        """Largest number of items that an explanation can have."""
         one = self.study.explanations[explanation]
         if isinstance(one.items, int):
             return one.items
@@ -226,7 +226,7 @@ class Plan(Paths):
         return self._counts(self.study.explained_dataset(one))
 
     def _counts(self, dataset: str) -> int:
-        """Items of a dataset; tables and folders are read once."""
+        """Number of items of a dataset; tables and folders are read once."""
         if dataset not in self._counted:
             self._counted[dataset] = self.study.datasets[dataset].number_of_items()
         return self._counted[dataset]
@@ -236,7 +236,7 @@ class Plan(Paths):
         return {}
 
     def items_per_job(self, explanation: str) -> int:
-        """Items that one job explains."""
+        """Number of items that one job explains."""
         one: Any = self.study.explanations[explanation]
         if one.items_per_job:
             return int(one.items_per_job)
@@ -247,7 +247,7 @@ class Plan(Paths):
         return max(1, min(ITEMS_PER_JOB, PASSES_PER_JOB // max(1, windows * one.samples)))
 
     def space_of(self, explanation: str) -> tuple[int, ...]:
-        """Spatial shape of the input of an explanation's classifier, a network."""
+        """Spatial shape of the input of an explanation's classifier, if it is a network."""
         one = self.study.explanations[explanation]
         dataset = self.study.datasets[self.study.explained_dataset(one)]
         known = self.classifier_of(explanation).space or dataset.space
@@ -255,7 +255,7 @@ class Plan(Paths):
         return known or (side or 1,) * dataset.dimensions
 
     def shards_of(self, explanation: str) -> list[str]:
-        """Markers of an explanation's shards: ranges of its items, one job each."""
+        """Markers of an explanation's shards, which are ranges of items, one per job."""
         step = self.items_per_job(explanation)
         return [
             f"{self.results}/expectations/{explanation}.done/"
@@ -264,19 +264,19 @@ class Plan(Paths):
         ]
 
     def gpus_of(self, explanation: str) -> int:
-        """GPUs that one job of an explanation uses."""
+        """Number of GPUs that one job of an explanation uses."""
         device = getattr(self.study.explanations[explanation], "device", "auto")
         return int(self.classifier_of(explanation).is_network and device != "cpu")
 
     def threads_of(self, explanation: str) -> int:
-        """Cores that one job of an explanation uses."""
+        """Number of cores that one job of an explanation uses."""
         return NETWORK_THREADS if self.classifier_of(explanation).is_network else 1
 
     # Gaussians
 
     @cached_property
     def gaussians(self) -> dict[str, str]:
-        """Gaussians, each with one of the explanations that it serves, which tells all of it."""
+        """Gaussians, each with one of the explanations that draw from it."""
         found: dict[str, str] = {}
         for explanation in self.study.explanations:
             name = self.gaussian_of(explanation)
@@ -303,7 +303,7 @@ class Plan(Paths):
 
     @cached_property
     def compared(self) -> dict[str, Key]:
-        """Deletion curves: dataset and classifier of the explanations that are compared."""
+        """Tables of deletion curves, with dataset and classifier of the compared explanations."""
         return {name: key for name, key in self.predicted.items() if self._conditional(key)}
 
     def _of_pair(self, key: Key) -> list[str]:
@@ -314,7 +314,7 @@ class Plan(Paths):
         ]
 
     def _conditional(self, key: Key) -> str | None:
-        """First explanation by a Gaussian, whose windows and Gaussian serve all."""
+        """First explanation with a Gaussian; its windows and Gaussian are used for all."""
         return next((name for name in self._of_pair(key) if self.gaussian_key(name)), None)
 
     def compared_explanations(self, deletion: str) -> list[str]:
@@ -322,7 +322,7 @@ class Plan(Paths):
         return self._of_pair(self.compared[deletion])
 
     def filling_explanation(self, deletion: str) -> str:
-        """Explanation whose Gaussian fills windows that are deleted."""
+        """Explanation whose Gaussian is used to fill deleted windows."""
         found = self._conditional(self.compared[deletion])
         assert found is not None
         return found
@@ -355,7 +355,7 @@ class Plan(Paths):
         return [self.store("relevance", n) for n in self.study.figures[figure].explanations]
 
     def inputs_of_figure(self, figure: str) -> list[str]:
-        """What the explanations of a figure are made from, which it shows too."""
+        """Data, classifiers and predictions of a figure's explanations, which it also shows."""
         found: list[str] = []
         for name in self.study.figures[figure].explanations:
             found += [self.data_of(name), self.classifier_file_of(name)]
@@ -368,7 +368,7 @@ class Plan(Paths):
         return code_of("figure", root_of(one))
 
     def everything(self) -> list[str]:
-        """All that a study makes; shards too, so that a deleted marker does not go unnoticed."""
+        """All outputs of a study, including shards, so that deleted markers are noticed."""
         wanted: list[str] = []
         for name, one in self.study.explanations.items():
             if one.redraws_windows:

@@ -1,1 +1,1 @@
-"""Classifiers: the logistic regression, networks, and how they are stored."""
+"""Classifiers: logistic regression and networks, and how they are stored."""

@@ -1,4 +1,4 @@
-"""What classifiers have in common: their protocol, settings and registry."""
+"""Protocol of classifiers, and base class and registry of the kinds of classifiers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,16 +10,18 @@ from preddiff.settings.base import Settings
 
 
 class Classifier(Protocol):
-    """What all classifiers have in common.
+    """A classifier and its capabilities.
 
     Attributes
     ----------
     has_exact_form : bool
-        Whether it is linear, so that expectations follow from its weights without forward passes.
+        Whether it is linear, so that expectations can be computed from its weights, without forward
+        passes.
     has_layers : bool
         Whether it has hidden layers that can be explained.
     ranks_classes : bool
-        Whether a table of its predictions tells each item's true and top classes.
+        Whether targets can name the true class or the top classes of an item, which are read from
+        a table of predictions.
     """
 
     has_exact_form: ClassVar[bool]
@@ -48,7 +50,7 @@ class Classifier(Protocol):
 
     @property
     def corner(self) -> tuple[int, ...]:
-        """Where the input starts in the items."""
+        """First voxel of the input within the items."""
         ...
 
     @property
@@ -58,7 +60,7 @@ class Classifier(Protocol):
 
     @property
     def cuts_items(self) -> bool:
-        """Whether it cuts its input out of items of any shape."""
+        """Whether its input is a part of the items, which can have any shape."""
         ...
 
     @property
@@ -83,22 +85,22 @@ class Classifier(Protocol):
 
 
 class ClassifierSettings(Settings):
-    """A classifier: where it comes from.
+    """A classifier, and how it is made.
 
     Attributes
     ----------
     command : str
         Subcommand that makes it.
     files : tuple of str
-        What that writes into the classifier's folder beside `classifier.json`.
+        Files that the subcommand writes into the classifier's folder, besides `classifier.json`.
     is_light : bool
-        Whether making it is too little work for a job of its own on a cluster.
+        Whether making it takes too little time for a separate job on a cluster.
     dimensions, channels : int
-        Spatial axes and channels of its inputs.
+        Number of spatial axes and of channels of its inputs.
     is_network : bool
-        Whether it is evaluated by forward passes, which a GPU makes faster.
+        Whether it is evaluated by forward passes, which are faster on a GPU.
     has_exact_form, has_layers, ranks_classes : bool
-        As of the classifier that is made; see `Classifier`.
+        Capabilities of the classifier that is made; see `Classifier`.
     """
 
     command: ClassVar[str]
@@ -112,42 +114,42 @@ class ClassifierSettings(Settings):
 
     @property
     def channels(self) -> int | None:
-        """Channels of the input; None if any number will do."""
+        """Channels of the input; None if any number is accepted."""
         return None
 
     @property
     def space(self) -> tuple[int, ...] | None:
-        """Spatial shape of the input, where it is always the same."""
+        """Spatial shape of the input; None if it is not fixed."""
         return None
 
     @property
     def training_dataset(self) -> str | None:
-        """Name of the dataset that it is trained on, if the study trains it."""
+        """Name of the dataset that it is trained on; None if the study does not train it."""
         return None
 
     @property
     def stage_settings(self) -> Settings:
-        """Settings that the classifier depends on, as its subcommand takes them."""
+        """Settings of the subcommand that makes the classifier."""
         return self
 
     @property
     def geometry(self) -> Geometry | None:
-        """How image files are resized and cut for it; None if it takes items as they are.
+        """How images are resized and cropped for it; None if it accepts items as they are.
 
         Raises
         ------
         InputError
-            If its weights, which tell that, are not known.
+            If it depends on pretrained weights that are unknown.
         """
         return None
 
     @property
     def weights_to_fetch(self) -> tuple[str, str] | None:
-        """Network and weights that are fetched from the internet, by their names."""
+        """Names of the network and of the weights to download; None if there are none."""
         return None
 
     def input_files(self) -> list[Path]:
-        """The user's files that it is made from."""
+        """List the user's files that it depends on."""
         return []
 
     @property
@@ -157,7 +159,7 @@ class ClassifierSettings(Settings):
 
     @classmethod
     def code_of_network(cls) -> tuple[str, ...]:
-        """As `code`, of a network that this kind makes."""
+        """Definitions that the output of a network of this kind depends on; see `code`."""
         network = "preddiff.classifiers.network"
         return (
             f"{network}:Network",
@@ -167,15 +169,15 @@ class ClassifierSettings(Settings):
 
     @classmethod
     def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> Any:
-        """Build a network of this kind again, without weights.
+        """Rebuild a network of this kind, without weights.
 
         Parameters
         ----------
         architecture : mapping
-            What the network noted when it was stored, by the name of its kind.
+            Description of the network in its `classifier.json`, under the name of its kind.
         classes : int
         folder : Path
-            Where it is stored.
+            Folder of the classifier.
 
         Returns
         -------
@@ -184,7 +186,7 @@ class ClassifierSettings(Settings):
         Raises
         ------
         InputError
-            If that is not possible any more.
+            If it cannot be rebuilt, for example because its Python file has changed.
         """
         raise NotImplementedError
 

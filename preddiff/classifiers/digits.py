@@ -1,4 +1,4 @@
-"""A small convolutional network for the digits, and its training."""
+"""A small convolutional network for handwritten digits, and its training."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from preddiff.classifiers.base import CLASSIFIERS, ClassifierSettings
 from preddiff.settings.base import Name, Positive, Settings
 
 CLASSES = 10
-# The learning rate rises to this and falls again, once.
+# Largest learning rate of the one-cycle schedule.
 _LARGEST_RATE = 0.01
 _BATCH = 64
 
@@ -24,8 +24,8 @@ _BATCH = 64
 class DigitTraining(Settings):
     """How the small convolutional network is trained (`preddiff train-digits`)."""
 
-    epochs: Positive = Field(30, description="passes over the training images")
-    width: Positive = Field(16, description="feature maps of the first layer")
+    epochs: Positive = Field(30, description="number of passes over the training images")
+    width: Positive = Field(16, description="number of feature maps of the first layer")
 
 
 @CLASSIFIERS.register
@@ -41,32 +41,32 @@ class DigitClassifier(ClassifierSettings, DigitTraining):
 
     @property
     def channels(self) -> int:
-        """One: the grey value."""
+        """One channel, the grey value."""
         return 1
 
     @property
     def space(self) -> tuple[int, ...]:
-        """Its linear layers take images of this size only."""
+        """Size of the digits, on which the linear layers depend."""
         return (8, 8)
 
     @property
     def training_dataset(self) -> str:
-        """The digits."""
+        """The dataset of digits."""
         return self.dataset
 
     @property
     def stage_settings(self) -> Settings:
-        """How it is trained."""
+        """Settings of the training."""
         return self.part(DigitTraining)
 
     @classmethod
     def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> nn.Module:
-        """Build it by its width."""
+        """Build the network from its width."""
         return build(int(architecture["digits"]))
 
 
 def build(width: int) -> nn.Module:
-    """Two convolutions, pooling, two more, and two linear layers: 8 x 8 images to ten logits."""
+    """Build the network: four convolutions, a pooling layer between them, and two linear layers."""
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(1, width, 3, padding=1),
@@ -96,14 +96,14 @@ def train(
     seed: int,
     progress: Callable[[int], object] | None = None,
 ) -> nn.Module:
-    """Train the network by AdamW on slightly shifted images.
+    """Train the network with AdamW, on images that are randomly shifted by up to one pixel.
 
     Parameters
     ----------
     x : float32 array (n, 1, 8, 8)
         Standardised images.
     y : int64 array (n,)
-        Their digits.
+        Classes of the images.
     width, epochs, seed : int
     progress : callable, optional
         Called with 1 after each epoch.

@@ -1,4 +1,4 @@
-"""Layers of a network: tracing it, listing them, and reading the means of their feature maps."""
+"""Layers of networks: tracing, listing, and reading the means of feature maps."""
 
 import copy
 import operator
@@ -12,7 +12,7 @@ from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 from preddiff.classifiers.precision import InFloat32
 from preddiff.errors import InputError
 
-# Name of the logits among a traced network's outputs: no layer is called so.
+# Key of the logits among the outputs of a traced network; not a valid name of a layer.
 OUTPUT = ":output"
 
 _IN_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul, operator.isub: operator.sub}
@@ -26,7 +26,7 @@ class Layer:
     ----------
     name : str
     maps : int
-        Number of feature maps, or of units where it has no space left.
+        Number of feature maps, or of units if the layer has no spatial axes.
     space : tuple of int
         Units of a map along each spatial axis.
     """
@@ -44,7 +44,7 @@ class WithMeans(nn.Module):
     network : nn.Module
         In eval mode.
     layers : sequence of str
-        Names as `node_names` has them, module paths, or torch.fx names.
+        Names as `list_layers` has them, module paths, or names of torch.fx.
 
     Raises
     ------
@@ -66,10 +66,10 @@ class WithMeans(nn.Module):
 
 
 def traced(network: nn.Module, layers: Sequence[str] = ()) -> fx.GraphModule:
-    """Graph of a network that gives a mapping of its logits, as `OUTPUT`, and of layers' means.
+    """Trace a network into a graph that returns its logits (`OUTPUT`) and the means of layers.
 
-    Its operations do not change their inputs, so each node's value is what the layer put out. It
-    shares its weights with the network.
+    In-place operations are replaced, so that the value of each node stays the output of its layer.
+    The graph shares its weights with the network.
 
     Raises
     ------
@@ -89,19 +89,8 @@ def traced(network: nn.Module, layers: Sequence[str] = ()) -> fx.GraphModule:
     return graph.eval()
 
 
-def node_names(network: nn.Module) -> list[str]:
-    """Names of the nodes of a network's graph after its input, in their order, the output last.
-
-    Raises
-    ------
-    InputError
-        If torch.fx cannot trace the network.
-    """
-    return list(_trace(network)[1])
-
-
 def list_layers(network: nn.Module, x: Tensor) -> list[Layer]:
-    """All layers that have feature maps or units for an input (1, channels, *space)."""
+    """List the layers with feature maps or units, for an input (1, channels, *space)."""
     graph, nodes = _trace(network)
     with torch.inference_mode():
         ShapeProp(graph).propagate(x)
@@ -116,7 +105,7 @@ def list_layers(network: nn.Module, x: Tensor) -> list[Layer]:
 
 def copy_sharing_tensors(network: nn.Module) -> nn.Module:
     """Copy a network's modules, but not their tensors."""
-    # Among them those that hooks keep as plain attributes, such as weight_norm's `weight`.
+    # Hooks store tensors as plain attributes, such as the `weight` of weight_norm.
     others = [x for part in network.modules() for x in vars(part).values() if isinstance(x, Tensor)]
     tensors = (*network.parameters(), *network.buffers(), *others)
     copied: nn.Module = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
@@ -124,8 +113,8 @@ def copy_sharing_tensors(network: nn.Module) -> nn.Module:
 
 
 def _trace(network: nn.Module) -> tuple[fx.GraphModule, dict[str, fx.Node]]:
-    """Graph of a network without operations in place, and its nodes by their names."""
-    # torchvision is imported where needed, for it takes seconds.
+    """Trace a network without in-place operations; return the graph, and its nodes by name."""
+    # Importing torchvision takes seconds.
     from torchvision.models.feature_extraction import NodePathTracer
 
     tracer = NodePathTracer(leaf_modules=[InFloat32])
@@ -147,7 +136,7 @@ def _trace(network: nn.Module) -> tuple[fx.GraphModule, dict[str, fx.Node]]:
 
 
 def _replace_operations_in_place(graph: fx.GraphModule) -> None:
-    """Replace what changes its input by what returns it, and let later nodes read that."""
+    """Replace operations that change their inputs, and let later nodes read the results."""
     modules = dict(graph.named_modules())
     order = {node: number for number, node in enumerate(graph.graph.nodes)}
     for node in order:
@@ -160,7 +149,7 @@ def _replace_operations_in_place(graph: fx.GraphModule) -> None:
         elif node.op == "call_method" and _is_in_place(str(node.target)):
             node.target = str(node.target)[:-1]
         elif node.op == "call_method" and node.target == "view":
-            # Maps may be laid out channels last, which only `reshape` can flatten.
+            # Maps may be in channels-last layout, which `view` cannot flatten.
             if not any(isinstance(arg, torch.dtype) for arg in node.args):
                 node.target = "reshape"
             continue
@@ -178,7 +167,7 @@ def _is_in_place(method: str) -> bool:
 
 
 def _node(layer: str, nodes: Mapping[str, fx.Node]) -> fx.Node:
-    """Node that a layer's name means: a node, a module path, or a node's name in torch.fx."""
+    """Find the node of a layer, named as in `WithMeans`."""
     if layer in nodes:
         return nodes[layer]
     inside = [node for name, node in nodes.items() if name.startswith(f"{layer}.")]
@@ -194,7 +183,7 @@ def _node(layer: str, nodes: Mapping[str, fx.Node]) -> fx.Node:
 
 
 def spatial_means(activations: Tensor) -> Tensor:
-    """Mean of every feature map over its units: (n, maps, *space) to float64 (n, maps).
+    """Average each feature map over its units: (n, maps, *space) to float64 (n, maps).
 
     Raises
     ------
@@ -205,14 +194,14 @@ def spatial_means(activations: Tensor) -> Tensor:
         return activations.double()
     if activations.ndim not in (4, 5):
         raise InputError(
-            f"a layer's activations have shape {tuple(activations.shape)}, which are not feature "
-            "maps (n, maps, height, width)"
+            f"the activations of a layer have shape {tuple(activations.shape)}, so they are not "
+            "feature maps (n, maps, height, width): choose another layer (`preddiff layers`)"
         )
     return activations.flatten(2).mean(2, dtype=torch.float64)
 
 
 def count_maps(network: nn.Module, layer: str, x: Tensor) -> int:
-    """Number of a layer's feature maps, for an input (1, channels, *space).
+    """Count the feature maps of a layer, for an input (1, channels, *space).
 
     Raises
     ------

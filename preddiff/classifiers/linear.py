@@ -32,7 +32,7 @@ class LinearClassifier:
     training_size : int
         Number N of training instances, for the Laplace correction.
     corner : tuple of int
-        Where the input starts in the items' volumes, in voxels: the corner of the slab.
+        First voxel of the input within the items' volumes: the corner of the slab.
     """
 
     weights: FloatArray
@@ -78,12 +78,12 @@ class LinearClassifier:
         """
         if label not in self.classes:
             raise InputError(
-                f"'{label}' is neither class: the classifier knows {' and '.join(self.classes)}"
+                f"there is no class '{label}': the classes are {' and '.join(self.classes)}"
             )
         return self.classes.index(label)
 
     def standardised(self, x: Tensor) -> Tensor:
-        """Inputs as they are: a linear classifier takes the items' own values."""
+        """Return the input unchanged: linear classifiers use the values of the items."""
         return x
 
     def nodes(
@@ -92,13 +92,13 @@ class LinearClassifier:
         classes: Mapping[str, Sequence[int]],
         device: torch.device | str = "cpu",
     ) -> "LinearNodes":
-        """Targets as functions of the input that can be differentiated."""
+        """Targets as differentiable functions of the input."""
         return LinearNodes(self, targets, device)
 
     def logit(self, x: NDArray[np.floating]) -> FloatArray:
         """Log-odds of the second class for inputs (n, channels, *space), shape (n,)."""
         rows = x.reshape(len(x), -1).astype(np.float64, copy=False)
-        # One product per row: BLAS may round a row differently in another batch.
+        # One product per row, since BLAS may round a row differently in batches of other sizes.
         return np.array([row @ self.weights.reshape(-1) for row in rows]) + self.intercept
 
     def probability(self, x: NDArray[np.floating]) -> FloatArray:
@@ -106,7 +106,7 @@ class LinearClassifier:
         return expit(self.logit(x))
 
     def save(self, folder: Path, about: dict[str, Any]) -> None:
-        """Write `weights.npy` and, last, `classifier.json`, which also holds `about`."""
+        """Write `weights.npy` and, last, `classifier.json`, which also contains `about`."""
         folder.mkdir(parents=True, exist_ok=True)
         with write_atomically(folder / "weights.npy") as temporary, temporary.open("wb") as file:
             np.save(file, self.weights, allow_pickle=False)
@@ -150,7 +150,7 @@ class LinearClassifier:
 
 
 class LinearNodes:
-    """Values of a linear classifier's targets, which can be differentiated.
+    """Differentiable values of the targets of a linear classifier.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class LinearNodes:
         self.intercept = classifier.intercept
 
     def __call__(self, x: Tensor, item: str) -> Tensor:
-        """Take inputs (n, channels, *space) to float64 values (n, targets)."""
+        """Compute float64 values (n, targets) for inputs (n, channels, *space)."""
         logit = x.double().flatten(1) @ self.weights + self.intercept
         columns = []
         for target in self.targets:

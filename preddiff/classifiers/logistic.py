@@ -1,4 +1,4 @@
-"""The L2 logistic-regression classifier: training and honest accuracy by cross-validation."""
+"""L2-penalised logistic regression: training and cross-validation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from preddiff.errors import InputError
 from preddiff.settings.base import Name, Settings
 from preddiff.windows import FloatArray
 
-# scikit-learn is imported where it is needed, since that takes a second.
+# Importing scikit-learn takes a second, so functions that need it import it.
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
@@ -24,22 +24,24 @@ Penalty = Annotated[float, Field(gt=0)]
 
 
 class Logistic(Slab):
-    """The L2 logistic regression (`preddiff train`)."""
+    """L2-penalised logistic regression (`preddiff train`)."""
 
     C: Penalty | list[Penalty] = Field(
         1.0,
-        description="inverse strength of the L2 penalty, or a list to choose from by inner "
-        "cross-validation",
+        description="inverse strength of the L2 penalty, or a list from which inner "
+        "cross-validation chooses",
     )
-    folds: Annotated[int, Field(ge=2)] = Field(10, description="folds of the cross-validation")
+    folds: Annotated[int, Field(ge=2)] = Field(
+        10, description="number of folds of the cross-validation"
+    )
     inner_folds: Annotated[int, Field(ge=2)] = Field(
-        5, description="folds of the inner cross-validation that chooses C"
+        5, description="number of folds of the inner cross-validation that chooses C"
     )
 
 
 @CLASSIFIERS.register
 class LogisticClassifier(ClassifierSettings, Logistic):
-    """The paper's MRI classifier, trained on a cohort by L2 logistic regression."""
+    """The paper's MRI classifier: an L2-penalised logistic regression, trained on a cohort."""
 
     command: ClassVar[str] = "train"
     files: ClassVar[tuple[str, ...]] = ("weights.npy", "weights.nii.gz", "cv.json", "cv.tsv")
@@ -54,17 +56,17 @@ class LogisticClassifier(ClassifierSettings, Logistic):
 
     @property
     def channels(self) -> int:
-        """One: the intensity."""
+        """One channel, the intensity."""
         return 1
 
     @property
     def training_dataset(self) -> str:
-        """The cohort."""
+        """The cohort that it is trained on."""
         return self.dataset
 
     @property
     def code(self) -> tuple[str, ...]:
-        """The linear classifier's."""
+        """Definitions of the linear classifier."""
         return LinearClassifier.code
 
     @property
@@ -91,11 +93,11 @@ class Fit:
 
 
 def coordinates(x: NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
-    """Coordinates of rows in their own span: x = z @ basis.T with orthonormal columns in basis.
+    """Express rows in an orthonormal basis of their span: x = z @ basis.T.
 
-    An L2-penalised linear model's weights lie in the span of its training rows, and an orthogonal
-    change of coordinates changes neither penalty nor logits. So n rows of p >> n voxels are
-    fitted in n dimensions, with the same solution.
+    The weights of an L2-penalised linear model lie in the span of its training rows, and an
+    orthogonal change of coordinates changes neither the penalty nor the logits. So a model of n
+    rows with p >> n voxels can be fitted in n dimensions, with the same solution.
 
     Parameters
     ----------
@@ -126,10 +128,10 @@ def fit(
     y : bool array (n,)
         True for the second class.
     C : float or sequence of float
-        Inverse strength of the penalty; from several the one with the best accuracy in
-        `inner_folds`-fold cross-validation is taken.
+        Inverse strength of the penalty; of several values, the one with the highest accuracy in
+        `inner_folds`-fold cross-validation.
     inner_folds, seed : int
-        Folds and shuffling of that cross-validation.
+        Number of folds and random seed of this cross-validation.
 
     Returns
     -------
@@ -149,7 +151,7 @@ def cross_validate(
     inner_folds: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Stratified, shuffled cross-validation; C is chosen anew in each fold's training part.
+    """Cross-validate, stratified and shuffled; C is chosen within the training part of each fold.
 
     Parameters
     ----------
@@ -175,8 +177,8 @@ def cross_validate(
     smallest = min(np.count_nonzero(y), np.count_nonzero(~y))
     if smallest < folds:
         raise InputError(
-            f"{folds} folds need at least {folds} subjects of each class, the smaller class has "
-            f"{smallest}: set the classifier's folds to {smallest} or less"
+            f"{folds} folds need at least {folds} subjects of each class, but the smaller class "
+            f"has {smallest}: set the classifier's `folds` to {smallest} or less"
         )
     z, _ = coordinates(x)
     fold_of = np.empty(len(y), dtype=int)

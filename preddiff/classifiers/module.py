@@ -1,4 +1,4 @@
-"""A network of the user's own, from a factory in a Python file."""
+"""Networks from Python files of the user."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,26 +15,29 @@ from preddiff.settings.base import Settings
 
 
 class ModuleSettings(NetworkSettings):
-    """A network of your own (`preddiff module`)."""
+    """Your own network, from a Python file (`preddiff module`)."""
 
     module: user_code.Reference = Field(
-        description="path/to/file.py:factory, a function without arguments that returns a module"
+        description="path/to/file.py:function, a function without arguments that returns a "
+        "torch.nn.Module"
     )
     weights: Path | None = Field(
-        None, description="state dict to load into it (.pth, .safetensors); default: none"
+        None,
+        description="state dict of the network (.pth, .safetensors); default: "
+        "those that the function sets",
     )
 
     @model_validator(mode="after")
     def _complete(self) -> "ModuleSettings":
         for key in ("crop", "mean", "std"):
             if getattr(self, key) is None:
-                raise ValueError(f"{key} is required: nothing tells it of a network of your own")
+                raise ValueError(f"{key} is required for your own network")
         return self
 
 
 @CLASSIFIERS.register
 class ModuleClassifier(ImageNetworkSettings, ModuleSettings):
-    """A network of your own."""
+    """Your own network, from a Python file."""
 
     command: ClassVar[str] = "module"
 
@@ -42,26 +45,26 @@ class ModuleClassifier(ImageNetworkSettings, ModuleSettings):
 
     @property
     def channels(self) -> int:
-        """As many as there are means."""
+        """As many channels as there are means."""
         assert self.mean is not None
         return len(self.mean)
 
     @property
     def stage_settings(self) -> Settings:
-        """File, weights and preprocessing."""
+        """Python file, weights and preprocessing."""
         return self.part(ModuleSettings)
 
     def input_files(self) -> list[Path]:
-        """Python file and what it imports, state dict and names of the classes."""
+        """List the Python file and the modules that it imports, state dict and names of classes."""
         weights = [self.weights] if self.weights else []
         return [*user_code.files_of(self.module), *weights, *super().input_files()]
 
     @classmethod
     def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> nn.Module:
-        """Call the factory again, if its file and what that imports are as they were."""
+        """Call the function again, if its file and the modules that it imports are unchanged."""
         file = folder / architecture["module"]
         if not file.is_file():
-            raise InputError(f"{file}: the Python file of the network is gone")
+            raise InputError(f"{file}: the Python file of the network is missing")
         reference = f"{file}:{architecture['factory']}"
         if user_code.digest_of(reference) != architecture["digest"]:
             raise InputError(
@@ -72,12 +75,12 @@ class ModuleClassifier(ImageNetworkSettings, ModuleSettings):
 
 
 def build(reference: str) -> nn.Module:
-    """Call a user's function without arguments that returns a network.
+    """Build a network by a function of the user.
 
     Parameters
     ----------
     reference : str
-        `path/to/file.py:factory`.
+        `path/to/file.py:function`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A convolutional network as a classifier: what it expects, its files, and its nodes."""
+"""Networks as classifiers: their inputs, files and targets."""
 
 import contextlib
 import json
@@ -26,8 +26,8 @@ from preddiff.targets import Target
 KIND = "network"
 _WEIGHTS = "weights.safetensors"
 
-# Two calls on the same inputs, and on a part of them, may differ by this much of the logits' range
-# through another order of sums; dropout or batch statistics differ by far more.
+# Share of the range of the logits by which two calls on the same inputs may differ. Other orders of
+# summation stay below it; dropout and batch statistics exceed it by far.
 _TOLERANCE = 1e-3
 
 
@@ -49,7 +49,7 @@ class Network:
         Height and width of the input.
     standardisation : Standardisation
     digest : str
-        Of everything that its output depends on.
+        Digest of everything that its output depends on.
     """
 
     module: nn.Module
@@ -67,7 +67,7 @@ class Network:
 
     @property
     def kind(self) -> str:
-        """Kind of classifier that its architecture is of."""
+        """Kind of classifier that made it."""
         return next(name for name in CLASSIFIERS.names() if name in self.architecture)
 
     @property
@@ -82,7 +82,7 @@ class Network:
 
     @property
     def corner(self) -> tuple[int, ...]:
-        """Where the input starts in the items: it is all of them."""
+        """First voxel of the input within the items, which is 0 along each axis."""
         return (0,) * len(self.space)
 
     @property
@@ -110,18 +110,18 @@ class Network:
             if number is None:
                 same = [str(n) for n, name in enumerate(self.classes) if name == label]
                 raise InputError(
-                    f"classes {', '.join(same)} are all called '{label}': give the number"
+                    f"classes {', '.join(same)} are all called '{label}': use the number instead"
                 )
             return number
         if label.isdecimal() and int(label) < len(self.classes):
             return int(label)
         raise InputError(
-            f"the classifier has no class '{label}': it has {len(self.classes)}, "
+            f"the classifier has no class '{label}'; it has {len(self.classes)} classes, from "
             f"'{self.classes[0]}' to '{self.classes[-1]}'"
         )
 
     def standardised(self, x: Tensor) -> Tensor:
-        """Pixel values (channels, *space) as the network takes them."""
+        """Standardise pixel values (channels, *space) for the network."""
         return self.standardisation.image(x)
 
     def nodes(
@@ -130,14 +130,14 @@ class Network:
         classes: Mapping[str, Sequence[int]],
         device: torch.device | str = "cpu",
     ) -> "NetworkNodes":
-        """Targets as functions of the standardised input that can be differentiated."""
+        """Targets as differentiable functions of the standardised input."""
         return NetworkNodes(self, Readout(tuple(targets)), classes, device)
 
     def logits(self, x: Tensor, precision: Precision = "float32") -> Tensor:
         """Logits (n, K) of inputs (n, channels, *space) in pixel values.
 
         The network is moved to the device of the inputs and runs there in the given precision,
-        whatever torch's defaults are.
+        regardless of torch's defaults.
 
         Raises
         ------
@@ -188,7 +188,7 @@ class Network:
             weights = folder / _WEIGHTS
             if digest_file(weights) != about["weights"]:
                 raise InputError(
-                    f"{weights} changed since the classifier was stored: store it again"
+                    f"{weights} changed since the classifier was stored: run its stage again"
                 )
             load_state_dict(built, read_state_dict(weights), str(weights))
             return cls(
@@ -201,7 +201,9 @@ class Network:
                 digest_json(about),
             )
         except FileNotFoundError as error:
-            raise InputError(f"{error.filename}: no such file; make the classifier first") from None
+            raise InputError(
+                f"{error.filename}: no such file; run the stage of the classifier first"
+            ) from None
         except (KeyError, TypeError, ValueError, StopIteration) as error:
             raise InputError(f"{folder}: not a stored network, or damaged ({error})") from None
 
@@ -213,23 +215,23 @@ def prepared(network: nn.Module) -> nn.Module:
 
 @torch.inference_mode()
 def check(network: Network) -> None:
-    """Refuse a network that cannot be explained; it is run on a few random inputs.
+    """Check, on a few random inputs, that a network can be explained.
 
     Raises
     ------
     InputError
-        If its output is not one row of finite logits per input, one for each class, or depends on
-        chance or on the other inputs of a batch.
+        If its output is not one row of finite logits per input, with one logit per class, or if it
+        is random or depends on the other inputs of a batch.
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.rand((4, network.channels, *network.space), generator=generator)
     try:
         first = network.logits(x)
     except Exception as error:
-        # AssertionError, IndexError, ...: whatever the network's own code raises.
+        # The code of a network may raise any exception.
         raise InputError(
-            f"the network does not take {network.channels} x "
-            f"{' x '.join(map(str, network.space))} inputs: {error}"
+            f"the network does not accept inputs of {network.channels} x "
+            f"{' x '.join(map(str, network.space))}: {error}"
         ) from error
     if not isinstance(first, Tensor):
         raise InputError(
@@ -238,28 +240,28 @@ def check(network: Network) -> None:
         )
     if first.ndim != 2 or len(first) != len(x):
         raise InputError(
-            f"the network took {len(x)} inputs to an output of shape {tuple(first.shape)}: it must "
-            "give one row of logits for each"
+            f"the network returned an output of shape {tuple(first.shape)} for {len(x)} inputs: it "
+            "must return one row of logits per input"
         )
     if first.shape[1] != len(network.classes):
         raise InputError(
-            f"the network puts out {first.shape[1]} numbers, but {len(network.classes)} classes "
-            "are named"
+            f"the network returns {first.shape[1]} logits, but there are {len(network.classes)} "
+            "names of classes: correct the classifier's `classes`"
         )
     if first.shape[1] == 1:
         raise InputError(
-            "the network puts out a single number, whose softmax is always 1: wrap it in a module "
-            "that gives a logit for each class; of z, the logit of the second of two classes, "
-            "torch.cat([torch.zeros_like(z), z], 1)"
+            "the network returns a single number, whose softmax is always 1: wrap it in a module "
+            "that returns one logit per class, such as torch.cat([torch.zeros_like(z), z], 1) if z "
+            "is the logit of the second of two classes"
         )
     if bool((first >= 0).all()) and bool((first.sum(1) - 1).abs().max() < _TOLERANCE):
         raise InputError(
-            "the network puts out probabilities, not logits: leave out its last softmax, or wrap "
-            "it in a module that returns their logarithms"
+            "the network returns probabilities, not logits: remove its final softmax, or wrap it "
+            "in a module that returns their logarithms"
         )
     if not first.isfinite().all():
         raise InputError(
-            "the network's output is NaN or infinite, for random inputs between 0 and 1"
+            "the network's output is NaN or infinite for random inputs between 0 and 1"
         )
     spread = float(first.max() - first.min())
     for other, what in (
@@ -273,10 +275,10 @@ def check(network: Network) -> None:
             raise InputError(f"the network's output for an input {what}")
 
 
-# Not in inference mode, whose tensors could not be derived afterwards.
+# Not in inference mode: its tensors could not be differentiated later.
 @torch.no_grad()
 def _use_channels_last(network: nn.Module, shape: tuple[int, ...]) -> None:
-    """Lay out weights channels last, unless the network views its maps in the usual order."""
+    """Use the channels-last layout, unless the network needs the contiguous one."""
     try:
         network.to(memory_format=torch.channels_last)
         network(torch.zeros(shape))
@@ -285,7 +287,7 @@ def _use_channels_last(network: nn.Module, shape: tuple[int, ...]) -> None:
 
 
 class NetworkNodes:
-    """Values of targets for variants of an item: what the dense engine asks for.
+    """Values of targets for variants of an item, as engines need them.
 
     Parameters
     ----------
@@ -311,33 +313,33 @@ class NetworkNodes:
         self.precision = precision
         module = network.module
         if precision == "bfloat16":
-            # A copy, for the classifier itself stays as it is.
+            # A copy, so that the classifier itself is not changed.
             module = copy_sharing_tensors(module)
             keep_head_in_float32(module)
         module.to(self.device)
         if self.device.type == "cpu":
-            # Convolutions of a CPU run faster on channels that lie together.
+            # Convolutions on a CPU are faster in channels-last layout.
             _use_channels_last(module, (2, network.channels, *network.space))
         self.network = WithMeans(module, readout.layers)
         self._module = module
 
     def __call__(self, x: Tensor, item: str) -> Tensor:
-        """Take standardised inputs (n, channels, *space) to float64 values (n, targets)."""
+        """Compute float64 values (n, targets) for standardised inputs (n, channels, *space)."""
         with self.arithmetic():
             logits, means = self.network(x)
         return self.readout(logits, means, self.classes[item])
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """Outputs of the graph that `traced` gives, by whole passes."""
+        """Compute the outputs of the graph that `traced` returns, by full forward passes."""
         logits, means = self.network(x)
         return {OUTPUT: logits, **means}
 
     def arithmetic(self) -> contextlib.AbstractContextManager[None]:
-        """Run networks in these nodes' precision."""
+        """Run networks in the precision of these nodes."""
         return arithmetic(self.device, self.precision)
 
     def traced(self) -> fx.GraphModule:
-        """Graph of the network, whose outputs `readout` reads.
+        """Trace the network into a graph, whose outputs `readout` reads.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Settings that networks of images have in common: preprocessing, classes, training size."""
+"""Settings of all networks of images: preprocessing, classes, and size of the training set."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -11,30 +11,33 @@ from preddiff.settings.base import Positive
 
 
 class Preprocessing(Geometry):
-    """How pixels, from 0 to 1, become a network's inputs."""
+    """How pixel values from 0 to 1 are standardised for a network."""
 
     mean: list[float] | None = Field(
         None,
-        description="subtracted from each channel; default: as the network's own weights ask for",
+        description="mean of each channel, which is subtracted; default: that of the network's "
+        "pretrained weights",
         min_length=1,
     )
     std: list[float] | None = Field(
         None,
-        description="divides each channel; default: as the network's own weights ask for",
+        description="standard deviation by which each channel is divided; default: that of the "
+        "network's pretrained weights",
         min_length=1,
     )
 
 
 class NetworkSettings(Preprocessing):
-    """What a network was trained on, and how its inputs are made."""
+    """Preprocessing, classes and training set of a network."""
 
     classes: Path | None = Field(
         None,
-        description="names of the classes: text file with one a line, or table (class_index, "
-        "class_name); default: as the network's own weights have them",
+        description="names of the classes: a text file with one name per line, or a table "
+        "(class_index, class_name); default: those of the network's pretrained weights, or numbers",
     )
     training_size: Positive = Field(
-        1_281_167, description="number N of images it was trained on, for the Laplace correction"
+        1_281_167,
+        description="number N of images that it was trained on, for the Laplace correction",
     )
 
 
@@ -47,9 +50,9 @@ class ImageNetworkSettings(ClassifierSettings, NetworkSettings):
 
     @property
     def geometry(self) -> Geometry:
-        """As set."""
+        """Size of the images, as set."""
         return self.part(Geometry)
 
     def input_files(self) -> list[Path]:
-        """Names of the classes."""
+        """List the file with the names of the classes."""
         return [] if self.classes is None else [self.classes]

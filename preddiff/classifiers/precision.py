@@ -1,4 +1,4 @@
-"""Precision: running a network in reduced precision, and what is left out of it."""
+"""Precision: running networks, except for some layers, in reduced precision."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,28 +13,28 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 class InFloat32(nn.Module):
-    """A layer that is left out of reduced precision."""
+    """A layer that runs in float32 while the network runs in reduced precision."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the layer as if nothing were reduced."""
+        """Run the layer in float32."""
         with torch.autocast(x.device.type, enabled=False):
             found: Tensor = self.layer(x.float())
         return found
 
 
 def keep_head_in_float32(network: nn.Module) -> None:
-    """Leave the last layer with weights in float32: logits in bfloat16 have but three digits."""
+    """Keep the last layer with weights in float32: bfloat16 has only about three digits."""
     heads = [n for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     if heads:
         network.set_submodule(heads[-1], InFloat32(network.get_submodule(heads[-1])))
 
 
 def keep_weights_in_bfloat16(network: nn.Module) -> None:
-    """Convert weights for reduced precision once, not in every pass; but not those of the head."""
+    """Convert weights once instead of in every forward pass, except those kept in float32."""
     kept = [n for n, m in network.named_modules() if isinstance(m, InFloat32)]
     for name, module in network.named_modules():
         if type(module) in (nn.Linear, nn.Conv2d, nn.Conv3d) and not any(
@@ -47,10 +47,10 @@ def keep_weights_in_bfloat16(network: nn.Module) -> None:
 
 @contextlib.contextmanager
 def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Run a network's convolutions and matrix products in some precision.
+    """Run the convolutions and matrix products of a network in a given precision.
 
-    On a GPU it decides about TF32, whatever torch's defaults are, and lets cuDNN choose its
-    algorithms by their speed. All other switches of torch stay as they are.
+    On a GPU this enables or disables TF32, regardless of torch's defaults, and lets cuDNN choose
+    the fastest algorithms. All other options of torch stay unchanged.
 
     Raises
     ------
@@ -58,14 +58,13 @@ def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
         If the device does not have it.
     """
     if precision == "tf32" and device.type != "cuda":
-        raise InputError("precision tf32 is for GPUs; a CPU has float32 and bfloat16")
+        raise InputError("precision tf32 needs a GPU; on a CPU, choose float32 or bfloat16")
     with contextlib.ExitStack() as stack:
         if precision == "bfloat16":
             stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
         if device.type == "cuda":
             allow = precision == "tf32"
-            # One by one: torch.backends.cudnn.flags resets those that it is not given, and switches
-            # cuDNN itself off.
+            # One by one: torch.backends.cudnn.flags resets all others, and disables cuDNN itself.
             stack.enter_context(_switched(torch.backends.cudnn, "allow_tf32", allow))
             stack.enter_context(_switched(torch.backends.cudnn, "benchmark", True))
             stack.enter_context(_switched(torch.backends.cuda.matmul, "allow_tf32", allow))
@@ -74,7 +73,7 @@ def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _switched(backend: Any, name: str, value: bool) -> Iterator[None]:
-    """Set one of torch's switches for a while."""
+    """Set one of torch's options temporarily."""
     before = getattr(backend, name)
     setattr(backend, name, value)
     try:

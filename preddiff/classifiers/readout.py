@@ -1,4 +1,4 @@
-"""Readout: the values of targets, read from a network's outputs."""
+"""Reading the values of targets from the outputs of a network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from preddiff.targets import Target
 
 @dataclass(frozen=True)
 class Readout:
-    """Reads the values of targets from a network's outputs.
+    """Reads the values of targets from the outputs of a network.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class Readout:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Layers whose feature maps are read, each once."""
+        """Layers whose feature maps are read, without duplicates."""
         return tuple(dict.fromkeys(t.layer for t in self.targets if t.kind == "map"))
 
     def __call__(
@@ -40,7 +40,7 @@ class Readout:
         means : mapping of str to tensor (n, maps)
             By layer: the mean of every feature map.
         classes : sequence of int, one per target
-            Number of a target's class for these inputs; not read for feature maps.
+            Number of the class of each target for these inputs; not used for feature maps.
 
         Returns
         -------

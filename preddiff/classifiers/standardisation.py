@@ -1,4 +1,4 @@
-"""Standardisation: from pixel values to the inputs of a network, channel by channel."""
+"""Standardisation of pixel values for a network, channel by channel."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Subtract a mean from each channel and divide by a deviation.
+    """Subtracts a mean from each channel and divides it by a standard deviation.
 
-    Samplers work in pixel values, so that networks of other means share draws and Gaussians.
+    Samplers work on pixel values, so that networks with different means share draws and Gaussians.
 
     Attributes
     ----------
     mean, std : tuple of float
-        One for each channel.
+        One value per channel.
     """
 
     mean: tuple[float, ...]

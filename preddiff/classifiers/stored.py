@@ -1,4 +1,4 @@
-"""Stored classifiers: writing networks, and reading back whatever a folder holds."""
+"""Stored classifiers: reading any classifier, and storing networks."""
 
 import json
 from collections.abc import Mapping
@@ -28,14 +28,14 @@ def load_classifier(folder: Path) -> LinearClassifier | Network:
     try:
         kind = json.loads(path.read_text())["kind"]
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make the classifier first") from None
+        raise InputError(f"{path}: no such file; run the stage of the classifier first") from None
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: not a stored classifier, or damaged ({error})") from None
     return Network.load(folder) if kind == KIND else LinearClassifier.load(folder)
 
 
 def require_fit(items: Items, classifier: LinearClassifier | Network) -> None:
-    """Refuse items of another shape than a classifier's input, unless it cuts that out of them.
+    """Check that the shape of items is that of a classifier's input, if it has a fixed one.
 
     Raises
     ------
@@ -45,8 +45,9 @@ def require_fit(items: Items, classifier: LinearClassifier | Network) -> None:
         return
     if (items.channels, *items.space) != (classifier.channels, *classifier.space):
         raise InputError(
-            f"{items.path} holds items of {items.channels} x {' x '.join(map(str, items.space))}, "
-            f"the network takes {classifier.channels} x {' x '.join(map(str, classifier.space))}"
+            f"{items.path} contains items of {items.channels} x "
+            f"{' x '.join(map(str, items.space))}, but the network takes "
+            f"{classifier.channels} x {' x '.join(map(str, classifier.space))}"
         )
 
 
@@ -65,7 +66,7 @@ def store_network(
     ----------
     network : nn.Module
     architecture : mapping
-        What it is built from again, by the name of its kind.
+        Description from which it can be rebuilt, under the name of its kind.
     classes : tuple of str
     training_size : int
         Number N of training instances, for the Laplace correction.
@@ -78,10 +79,10 @@ def store_network(
     Raises
     ------
     InputError
-        If it cannot be explained, or mean and std do not fit together.
+        If it cannot be explained, or mean and std are not valid.
     """
     if len(standardisation.mean) != len(standardisation.std) or not np.all(standardisation.std):
-        raise InputError("mean and std need one number for each channel, std none that is 0")
+        raise InputError("mean and std need one number per channel, and std must not contain 0")
     stored = Network(
         prepared(network), architecture, classes, training_size, space, standardisation
     )
@@ -90,7 +91,7 @@ def store_network(
 
 
 def class_names(settings: NetworkSettings) -> tuple[str, ...]:
-    """Names of a network's classes from the user's file; empty if there is none.
+    """Read the names of a network's classes from the user's file; empty if there is none.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Networks of torchvision, by name: their builders, weights and preprocessing."""
+"""Networks of torchvision: their architectures, weights and preprocessing."""
 
 import re
 from collections.abc import Mapping
@@ -16,28 +16,30 @@ from preddiff.datasets.base import Geometry
 from preddiff.errors import InputError
 from preddiff.settings.base import Settings
 
-# torchvision is imported where it is needed, since that takes seconds.
+# Importing torchvision takes seconds, so functions that need it import it.
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 
-# Auxiliary classifiers serve training only; a builder without them takes the rest of the weights.
+# Auxiliary classifiers are used in training only; networks are built without them.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 _WITHOUT_AUXILIARY = {"aux_logits": False, "init_weights": False, "transform_input": False}
 _OPTIONS = {"googlenet": _WITHOUT_AUXILIARY, "inception_v3": _WITHOUT_AUXILIARY}
-# Their pre-trained weights expect inputs between -1 and 1, which torchvision hides in the network.
+# Their pretrained weights expect inputs between -1 and 1; torchvision scales them in the network.
 _HALF = (0.5, 0.5, 0.5)
-# Names of old checkpoints of DenseNets, as torchvision's own loader renames them.
+# Names in old checkpoints of DenseNets, which torchvision's own loader renames.
 _OLD_DENSE = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
 
 
 class TorchvisionSettings(NetworkSettings):
     """A network of torchvision (`preddiff torchvision`)."""
 
-    name: str = Field(description="torchvision's name: alexnet, googlenet, vgg16, ...")
+    name: str = Field(
+        description="torchvision's name of the network: alexnet, googlenet, vgg16, ..."
+    )
     weights: str = Field(
         "DEFAULT",
-        description="torchvision's name of weights (downloaded at first use), or a state dict: "
-        "path of a .pth or .safetensors file",
+        description="torchvision's name of the weights (downloaded on first use), or the path of a "
+        "state dict (.pth, .safetensors)",
     )
 
     @property
@@ -48,13 +50,13 @@ class TorchvisionSettings(NetworkSettings):
 
     @property
     def preset(self) -> "Defaults":
-        """What torchvision's weights ask for; those of one's own are taken to ask for the same."""
+        """Preprocessing and classes of torchvision's weights, also assumed for a user's weights."""
         return defaults(self.name, "DEFAULT" if self.weights_file else self.weights)
 
 
 @CLASSIFIERS.register
 class TorchvisionClassifier(ImageNetworkSettings, TorchvisionSettings):
-    """A network of torchvision, with its own weights or yours."""
+    """A network of torchvision, with torchvision's weights or your own."""
 
     command: ClassVar[str] = "torchvision"
 
@@ -62,7 +64,7 @@ class TorchvisionClassifier(ImageNetworkSettings, TorchvisionSettings):
 
     @property
     def channels(self) -> int:
-        """Red, green and blue."""
+        """Three channels: red, green and blue."""
         return 3
 
     @property
@@ -72,7 +74,7 @@ class TorchvisionClassifier(ImageNetworkSettings, TorchvisionSettings):
 
     @property
     def geometry(self) -> Geometry:
-        """As set, or as the weights ask for."""
+        """Size of the images, as set or as for the pretrained weights."""
         if None not in (self.resize, self.crop):
             return self.part(Geometry)
         preset = self.preset
@@ -84,18 +86,18 @@ class TorchvisionClassifier(ImageNetworkSettings, TorchvisionSettings):
         return None if self.weights_file else (self.name, self.weights)
 
     def input_files(self) -> list[Path]:
-        """State dict and names of the classes."""
+        """List the state dict and the file with the names of the classes."""
         return [*([self.weights_file] if self.weights_file else []), *super().input_files()]
 
     @classmethod
     def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> nn.Module:
-        """Build it by its name."""
+        """Build the network from its name."""
         return build(architecture["torchvision"], classes)
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What pre-trained weights ask for.
+    """Preprocessing and classes of pretrained weights.
 
     Attributes
     ----------
@@ -129,7 +131,7 @@ def build(name: str, classes: int) -> nn.Module:
 
 
 def names() -> list[str]:
-    """Names of torchvision's classification networks."""
+    """List the names of torchvision's classification networks."""
     from torchvision import models
 
     return models.list_models(module=models)
@@ -155,7 +157,7 @@ def _weights(name: str, weights: str) -> "WeightsEnum":
 
 
 def defaults(name: str, weights: str = "DEFAULT") -> Defaults:
-    """Preprocessing and classes of torchvision's weights of a network.
+    """Return the preprocessing and the classes of torchvision's weights of a network.
 
     Raises
     ------
@@ -175,26 +177,26 @@ def defaults(name: str, weights: str = "DEFAULT") -> Defaults:
 
 
 def download(name: str, weights: str) -> dict[str, Tensor]:
-    """State dict of torchvision's weights, from its cache or the network.
+    """Download the state dict of torchvision's weights, or read it from torchvision's cache.
 
     Raises
     ------
     InputError
-        If there are no such weights, or they cannot be fetched.
+        If there are no such weights, or they cannot be downloaded.
     """
     found = _weights(name, weights)
     try:
         state = found.get_state_dict(check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"{found.url} cannot be fetched ({error}): run this where there is network, or put the "
-            f"file into {torch.hub.get_dir()}/checkpoints"
+            f"{found.url} cannot be downloaded ({error}): run this on a machine with internet "
+            f"access, or put the file into {torch.hub.get_dir()}/checkpoints"
         ) from None
     return dict(state)
 
 
 def translate(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names of a checkpoint as the networks of `build` have them."""
+    """Rename the weights of a checkpoint as in the networks that `build` returns."""
     return {
         _OLD_DENSE.sub(r"\1\2", name): values
         for name, values in weights.items()

@@ -1,1 +1,1 @@
-"""Datasets: where items come from."""
+"""Datasets: the kinds of items, how they are read, and their data stores."""

@@ -1,4 +1,4 @@
-"""What kinds of datasets have in common: their settings, what they can do, and their registry."""
+"""Base class and registry of the kinds of datasets."""
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Union
@@ -10,17 +10,17 @@ from preddiff.settings.base import Positive, Settings
 
 
 class Geometry(Settings):
-    """How image files become inputs of one size."""
+    """How images are resized and cropped to inputs of one size."""
 
     resize: Positive | None = Field(
         None,
-        description="pixels of the shorter side after resizing; default: as the network's own "
-        "weights ask for",
+        description="length of the shorter side after resizing, in pixels; default: that of the "
+        "network's pretrained weights",
     )
     crop: Positive | None = Field(
         None,
-        description="side of the central square that is cut out; default: as the network's own "
-        "weights ask for",
+        description="side of the central square that is cropped, in pixels; default: that of the "
+        "network's pretrained weights",
     )
 
 
@@ -30,17 +30,18 @@ class DatasetSettings(Settings):
     Attributes
     ----------
     source : str
-        The key of a configuration that tells this kind of dataset from the others.
+        Configuration key by which this kind of dataset is recognised.
     command : str
-        Subcommand that makes its data store.
+        Subcommand that writes its data store.
     table_command : str, optional
-        Subcommand that makes the table of its items, where the user has none.
+        Subcommand that writes the table of its items, if the user does not provide one.
     dimensions, channels : int
-        Spatial axes and channels of its items.
+        Number of spatial axes and of channels of its items.
     space : tuple of int, optional
-        Spatial shape of its items, where it is the same for all datasets of this kind.
+        Spatial shape of its items, if it is the same for all datasets of this kind.
     needs_geometry : bool
-        Whether items are resized and cut for each classifier, so that it has several stores.
+        Whether items are resized and cropped for each classifier, so that there is one data store
+        for each size.
     """
 
     source: ClassVar[str]
@@ -53,59 +54,59 @@ class DatasetSettings(Settings):
 
     @property
     def preparation(self) -> Settings:
-        """Settings that the data store depends on, as its subcommand takes them."""
+        """Settings of the subcommand that writes the data store."""
         return self
 
     @property
     def table_settings(self) -> Settings | None:
-        """Settings of the subcommand that makes the table, if there is one."""
+        """Settings of the subcommand that writes the table; None if there is none."""
         return None
 
     @property
     def given_table(self) -> Path | None:
-        """The user's table of items, for a subcommand that takes one."""
+        """The user's table of items; None if there is none."""
         return None
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, where the settings tell them."""
+        """Names of the classes; empty if they are not part of the settings."""
         return ()
 
     @property
     def has_truth(self) -> bool:
-        """Whether the voxels that a map should find are known."""
+        """Whether masks of the voxels that a map should find are available."""
         return False
 
     def input_files(self) -> list[Path]:
-        """Files that the data store depends on, as far as they exist.
+        """List the existing files that the data store depends on.
 
         Raises
         ------
         InputError
-            If a table or a folder that names them cannot be read.
+            If the table or the folder of items cannot be read.
         """
         return []
 
     def number_of_items(self) -> int:
-        """Items that are explained at most.
+        """Largest number of items that can be explained.
 
         Raises
         ------
         InputError
-            If a table or a folder that names them cannot be read.
+            If the table or the folder of items cannot be read.
         """
         raise NotImplementedError
 
 
 class DatasetRegistry(Registry[type[DatasetSettings]]):
-    """Kinds of datasets, told by which key says where the items come from."""
+    """Registry of the kinds of datasets, which are recognised by the key of their source."""
 
     def name_of(self, kind: type) -> str:
         """Name of a kind: its source."""
         return str(kind.source)  # type: ignore[attr-defined]
 
     def tag(self, data: Any) -> str | None:
-        """Source of a dataset; None if several are given, or none."""
+        """Source of a dataset; None unless exactly one is given."""
         if not isinstance(data, dict):
             return str(data.source)
         given = [name for name in self.names() if data.get(name) is not None]
@@ -117,8 +118,8 @@ class DatasetRegistry(Registry[type[DatasetSettings]]):
         discriminator = Discriminator(
             self.tag,
             custom_error_type="source",
-            custom_error_message=f"give exactly one of {', '.join(self.names())}: where its items "
-            "come from",
+            custom_error_message=f"give exactly one of {', '.join(self.names())}, as the "
+            "source of the items",
         )
         return Annotated[Union[kinds], discriminator]  # noqa: UP007
 

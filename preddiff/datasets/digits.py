@@ -16,16 +16,17 @@ _COUNT = 1797
 
 
 class DigitSettings(Settings):
-    """How scikit-learn's handwritten digits are divided (`preddiff prepare-digits`)."""
+    """How the digits are divided into training and test images (`preddiff prepare-digits`)."""
 
     test: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.25, description="share of the images that is kept for testing and explained"
+        0.25,
+        description="share of the images that is kept for testing; by default, these are explained",
     )
 
 
 @DATASETS.register
 class Digits(DatasetSettings):
-    """The 1,797 handwritten digits that scikit-learn carries: real images without a download."""
+    """The 1,797 handwritten digits that come with scikit-learn."""
 
     source: ClassVar[str] = "digits"
     command: ClassVar[str] = "prepare-digits"
@@ -33,7 +34,9 @@ class Digits(DatasetSettings):
     channels: ClassVar[int] = 1
     space: ClassVar[tuple[int, ...] | None] = (8, 8)
 
-    digits: DigitSettings = Field(description="how the digits are divided; {} for the defaults")
+    digits: DigitSettings = Field(
+        description="division into training and test images; {} for the defaults"
+    )
 
     @property
     def preparation(self) -> Settings:

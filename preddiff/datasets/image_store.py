@@ -1,4 +1,4 @@
-"""Data stores of images: 8-bit pixels, and what is known of each image."""
+"""Data stores of images: 8-bit pixels, and the name, class and digest of each image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +8,11 @@ import zarr
 from numpy.typing import NDArray
 
 from preddiff.datasets.items import SCALE
-from preddiff.storage.stores import Variable, array, axes, create, describe
+from preddiff.storage.stores import Variable, array, axes, create, update_attributes
 
 
 def create_image_store(folder: Path, shape: tuple[int, ...], scale: float) -> None:
-    """Make a store with room for as many images as there may be.
+    """Create a store for at most this many images.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def create_image_store(folder: Path, shape: tuple[int, ...], scale: float) -> No
     shape : tuple of int
         (items, channels, height, width) of the 8-bit pixels.
     scale : float
-        What pixels are multiplied with, to lie between 0 and 1.
+        Factor that scales pixels to values from 0 to 1.
     """
     items, channels, *space = shape
     names = axes(len(space))
@@ -58,7 +58,7 @@ def finish_image_store(
     classes: Sequence[str],
     provenance: dict[str, object],
 ) -> None:
-    """Write what is known of the images that were stored, and cut the store to their number.
+    """Write the attributes of the stored images, and resize the store to their number.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def finish_image_store(
     numbers : int array
         Number of each image's class, -1 if unknown.
     training : bool array
-        Whether classifiers and samplers learn from an image.
+        Whether an image is used for training classifiers and fitting samplers.
     digests : sequence of str
         Digest of each image's pixels.
     classes : sequence of str
@@ -89,4 +89,4 @@ def finish_image_store(
         column[:] = np.asarray(values, dtype=column.dtype)
     intensity = array(group, "intensity")
     intensity.resize((len(names), *intensity.shape[1:]))
-    describe(folder, {"classes": list(classes), "provenance": provenance})
+    update_attributes(folder, {"classes": list(classes), "provenance": provenance})

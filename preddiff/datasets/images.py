@@ -29,7 +29,7 @@ _DEFAULT_CLASS_COLUMN = "class"
 _INDEX_COLUMNS = ("class_index", "index")
 _ID_COLUMNS = ("wnid", "id", "synset")
 _NAME_COLUMNS = ("class_name", "name")
-# Files that Snakemake is asked to track one by one.
+# Largest number of image files that Snakemake tracks one by one.
 _TRACKED_IMAGES = 10_000
 # EXIF's tag of the orientation; 1 is upright.
 _ORIENTATION = 0x0112
@@ -46,24 +46,26 @@ class ImageSet(DatasetSettings):
     needs_geometry: ClassVar[bool] = True
 
     images: Path = Field(
-        description="sheet of files (.tsv, .csv), folder with one folder of images per class (the "
-        "layout of ILSVRC), or flat folder of images"
+        description="a sheet of files (.tsv, .csv), a folder with one folder of images per class "
+        "(the layout of ILSVRC), or a flat folder of images"
     )
-    file_column: str = Field("file", description="column of the sheet with files, relative to it")
+    file_column: str = Field(
+        "file", description="column of the sheet with the paths of the files, relative to the sheet"
+    )
     class_column: str = Field(
         _DEFAULT_CLASS_COLUMN,
-        description="column of the sheet with classes: names, ids or numbers from 0",
+        description="column of the sheet with the classes, as names, ids or numbers from 0",
     )
     classes: Path | None = Field(
         None,
-        description="table of all classes (class_index, wnid, class_name), which gives the "
-        "numbers of ids and names; needed where folders are only some of a network's classes",
+        description="table of all classes (class_index, wnid, class_name), which assigns numbers "
+        "to ids and names; needed if the folders are only some of a network's classes",
     )
     count: Positive | None = Field(
-        None, description="how many images to take, at random; default: all"
+        None, description="number of images, chosen at random; default: all"
     )
     strict: bool = Field(
-        False, description="stop at an image that cannot be read, instead of listing it"
+        False, description="stop at an image that cannot be read, instead of leaving it out"
     )
 
     def entries(self) -> "list[Entry]":
@@ -73,9 +75,9 @@ class ImageSet(DatasetSettings):
         )
 
     def input_files(self) -> list[Path]:
-        """Sheet or folder, table of classes, and the images; of very many images none.
+        """List the sheet or folder, the table of classes, and the images unless they are too many.
 
-        A new or a lost image is noticed all the same then, a changed one is not.
+        If the images are not listed, added and removed ones are noticed, but not changed ones.
         """
         files = [path for path in (self.images, self.classes) if path]
         images = [entry.file for entry in self.entries()]
@@ -84,7 +86,7 @@ class ImageSet(DatasetSettings):
         return files
 
     def number_of_items(self) -> int:
-        """Images, as many as are taken."""
+        """Number of images, at most `count`."""
         count = len(self.entries())
         return min(count, self.count or count)
 

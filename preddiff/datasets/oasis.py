@@ -30,12 +30,13 @@ class Oasis(Settings):
     subjects: Positive | None = Field(
         None, description="number of subjects to fetch; default: all 403"
     )
-    tissue: Tissue = Field("gm", description="grey or white matter maps")
+    tissue: Tissue = Field("gm", description="maps of grey matter (gm) or white matter (wm)")
     age_gap: Annotated[float, Field(ge=0)] = Field(
-        3, description="largest difference in age, in years, of a patient and the control matched"
+        3,
+        description="largest difference in age between a patient and the matched control, in years",
     )
     data_dir: Path | None = Field(
-        None, description="where nilearn keeps downloads; default: nilearn's own folder"
+        None, description="folder for nilearn's downloads; default: nilearn's own"
     )
 
 
@@ -46,7 +47,7 @@ class OasisCohort(VolumeSettings):
     source: ClassVar[str] = "oasis"
     table_command: ClassVar[str | None] = "fetch-oasis"
 
-    oasis: Oasis = Field(description="what to fetch; {} for the defaults")
+    oasis: Oasis = Field(description="data to fetch; {} for the defaults")
 
     @property
     def table_settings(self) -> Settings:
@@ -54,7 +55,7 @@ class OasisCohort(VolumeSettings):
         return self.oasis
 
     def number_of_items(self) -> int:
-        """Subjects to fetch: an upper bound, since some find no partner of their age."""
+        """Number of subjects to fetch, an upper bound, because some have no match of their age."""
         return self.oasis.subjects or SUBJECTS
 
 

@@ -44,7 +44,7 @@ _STEP = 12
 
 
 class Phantom(Settings):
-    """A cohort whose truth is known, written as ordinary NIfTI files (`preddiff phantom`)."""
+    """A simulated cohort with known lesions, written as NIfTI files (`preddiff phantom`)."""
 
     patients: Positive = Field(100, description="number of patients")
     controls: Positive = Field(70, description="number of healthy controls")
@@ -52,12 +52,12 @@ class Phantom(Settings):
 
 @DATASETS.register
 class PhantomCohort(VolumeSettings):
-    """A phantom cohort, whose lesions are known."""
+    """A phantom: a simulated cohort with known lesions."""
 
     source: ClassVar[str] = "phantom"
     table_command: ClassVar[str | None] = "phantom"
 
-    phantom: Phantom = Field(description="how many subjects to make; {} for the defaults")
+    phantom: Phantom = Field(description="number of subjects; {} for the defaults")
 
     @property
     def table_settings(self) -> Settings:

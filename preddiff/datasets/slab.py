@@ -16,8 +16,12 @@ from preddiff.storage.files import write_atomically
 class Slab(Settings):
     """The part of the volumes that the classifier sees: consecutive slices along one axis."""
 
-    axis: Annotated[int, Field(ge=0, le=2)] = Field(0, description="axis of the slices")
-    slices: tuple[int, int] = Field((29, 40), description="first and last slice, from 0, inclusive")
+    axis: Annotated[int, Field(ge=0, le=2)] = Field(
+        0, description="axis along which slices are counted"
+    )
+    slices: tuple[int, int] = Field(
+        (29, 40), description="first and last slice, inclusive, counted from 0"
+    )
 
     @field_validator("slices")
     @classmethod

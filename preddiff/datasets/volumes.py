@@ -23,20 +23,22 @@ _MISSING = ("", "n/a", "na", "nan")
 
 
 class Columns(Settings):
-    """Which columns of the cohort's table to read, and what they mean (`preddiff prepare`)."""
+    """Columns of the cohort's table, and how they are used (`preddiff prepare`)."""
 
     subject: str = Field("participant_id", description="column with the subjects' names")
     group: str = Field("group", description="column with the subjects' classes")
     file: str = Field("fa", description="column with the NIfTI files, relative to the table")
     truth: str | None = Field(
-        None, description="column with masks of planted or known lesions, if there are any"
+        None, description="column with masks of known lesions; default: no masks"
     )
     classes: tuple[str, str] = Field(
         ("control", "patient"),
         description="the two values of the group column; evidence is for the second",
     )
     balance: bool = Field(
-        True, description="train on equally many subjects of both classes, the first of the larger"
+        True,
+        description="train on equal numbers of both classes: of the larger class, the first "
+        "subjects in the table",
     )
 
     @field_validator("classes")
@@ -84,7 +86,7 @@ class Cohort(VolumeSettings):
         return self.table
 
     def input_files(self) -> list[Path]:
-        """Volumes and masks that the table names; the rule reports those that are missing."""
+        """List the existing volumes and masks of the table; the stage reports missing ones."""
         subjects = read_table(self.table, self)
         files = [s.file for s in subjects] + [s.truth for s in subjects if s.truth]
         return [path for path in files if path.exists()]
@@ -105,7 +107,7 @@ class Subject:
     truth : Path or None
         Mask of planted or known lesions.
     training : bool
-        Whether classifier and Gaussians learn from the subject.
+        Whether the subject is used for training classifiers and fitting Gaussians.
     """
 
     name: str

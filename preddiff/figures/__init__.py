@@ -1,1 +1,1 @@
-"""Figures, as functions of arrays."""
+"""Figures, drawn by functions of arrays."""

@@ -1,4 +1,4 @@
-"""What kinds of figures have in common: their settings and their registry."""
+"""Base class and registry of the kinds of figures."""
 
 import difflib
 from collections.abc import Sequence
@@ -14,29 +14,32 @@ from preddiff.settings.base import Name, Settings, Share
 
 
 class FigureSettings(Settings):
-    """A figure: which explanations it shows, and how.
+    """A figure of one or several explanations.
 
     Attributes
     ----------
     dimensions : int
-        Spatial axes of the items that it shows.
+        Number of spatial axes of the items that it shows.
     shows_several : bool
-        Whether it shows several explanations, not one.
+        Whether it shows several explanations instead of one.
     """
 
     dimensions: ClassVar[int]
     shows_several: ClassVar[bool] = False
 
     explanations: list[Name] = Field(
-        description="explanations to show: one, or several where the figure compares them",
+        description="explanations to show: one, or several for figures that compare them",
         min_length=1,
     )
     threshold: Share = Field(
         0.15,
-        description="share of the absolute maximum above which voxels are shown; "
-        "at most 0.1 for volumes and windows of k = 2",
+        description="voxels are shown if their magnitude exceeds this share of the maximum; in "
+        "figures of kind patch-sizes, at most 0.1 for k up to 2",
     )
-    colormap: str = Field("RdBu_r", description="Matplotlib colour map; red for, blue against")
+    colormap: str = Field(
+        "RdBu_r",
+        description="Matplotlib colour map; default: red for, blue against",
+    )
 
     @field_validator("colormap")
     @classmethod
@@ -48,9 +51,9 @@ class FigureSettings(Settings):
         return name
 
     def problem_with(self, explanations: Sequence[MethodSettings]) -> str | None:
-        """Why these explanations cannot be shown; None if they can."""
+        """Explain why the figure cannot show some explanations; None if it can."""
         if len(explanations) > 1 and not self.shows_several:
-            return "this kind of figure shows one"
+            return "this kind of figure shows one explanation"
         return None
 
     def draw(self, maps: Sequence[Any]) -> Figure:
@@ -59,7 +62,7 @@ class FigureSettings(Settings):
         Parameters
         ----------
         maps : sequence of VolumeMaps or ImageMaps
-            One for each explanation, by the figure's dimensions.
+            One for each explanation; which type depends on the figure's dimensions.
 
         Returns
         -------
@@ -68,7 +71,7 @@ class FigureSettings(Settings):
         Raises
         ------
         InputError
-            If an item, a target or a slice is not there.
+            If an item, a target or a slice does not exist.
         """
         raise NotImplementedError
 

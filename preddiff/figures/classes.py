@@ -21,7 +21,7 @@ class TopClasses(ImageFigureSettings):
     kind: Literal["classes"] = Field(description="classes")
 
     def draw(self, maps: Sequence[ImageMaps]) -> Figure:
-        """Draw a grid of panels."""
+        """Draw the figure as a grid of panels."""
         rows = rows_of(maps, chosen_items(maps, self), self)
         return draw_panels(rows, threshold=self.threshold, colormap=self.colormap)
 
@@ -29,7 +29,7 @@ class TopClasses(ImageFigureSettings):
 def rows_of(
     maps: Sequence[ImageMaps], names: Sequence[str], figure: ImageFigureSettings
 ) -> list[Row]:
-    """The top classes at the penultimate layer and at the output (figure 7)."""
+    """Arrange the top classes at the penultimate layer and at the output in rows."""
     one = maps[0]
     ranks = [f"top-{rank}" for rank in range(1, _CLASSES + 1)]
     wanted = {

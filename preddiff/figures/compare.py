@@ -13,14 +13,14 @@ from preddiff.figures.panels import Row, draw_panels
 
 @FIGURES.register
 class Compare(ImageFigureSettings):
-    """Image and the maps of several explanations, a row for each image (figures 3, 4 and 8)."""
+    """Maps of several explanations side by side, one row per image (figures 3, 4 and 8)."""
 
     shows_several: ClassVar[bool] = True
 
     kind: Literal["compare"] = Field(description="compare")
 
     def draw(self, maps: Sequence[ImageMaps]) -> Figure:
-        """Draw a grid of panels."""
+        """Draw the figure as a grid of panels."""
         rows = rows_of(maps, chosen_items(maps, self), self)
         return draw_panels(rows, threshold=self.threshold, colormap=self.colormap)
 
@@ -28,7 +28,7 @@ class Compare(ImageFigureSettings):
 def rows_of(
     maps: Sequence[ImageMaps], names: Sequence[str], figure: ImageFigureSettings
 ) -> list[Row]:
-    """Image and the maps of several explanations, a row for each image (figures 3, 4 and 8)."""
+    """Arrange the image and the maps of all explanations in one row per image."""
     rows = []
     for name in names:
         panels = [image_panel(maps[0], name)]

@@ -12,18 +12,18 @@ from preddiff.figures.image_maps import ImageFigureSettings, ImageMaps, chosen_i
 from preddiff.figures.panels import Row, draw_panels
 from preddiff.targets import Target
 
-# Feature maps of each layer that are shown unless targets are named.
+# Number of feature maps that are shown of each layer by default.
 _MAPS_PER_LAYER = 3
 
 
 @FIGURES.register
 class FeatureMaps(ImageFigureSettings):
-    """Feature maps: a row for each image and layer (figures 5 and 6)."""
+    """Feature maps, one row per image and layer (figures 5 and 6)."""
 
     kind: Literal["maps"] = Field(description="maps")
 
     def draw(self, maps: Sequence[ImageMaps]) -> Figure:
-        """Draw a grid of panels."""
+        """Draw the figure as a grid of panels."""
         rows = rows_of(maps, chosen_items(maps, self), self)
         return draw_panels(rows, threshold=self.threshold, colormap=self.colormap)
 
@@ -31,7 +31,7 @@ class FeatureMaps(ImageFigureSettings):
 def rows_of(
     maps: Sequence[ImageMaps], names: Sequence[str], figure: ImageFigureSettings
 ) -> list[Row]:
-    """Feature maps: a row for each image and layer (figures 5 and 6)."""
+    """Arrange feature maps in one row per image and layer."""
     one = maps[0]
     chosen = [Target.parse(text) for text in figure.targets or one.targets]
     layers: dict[str, list[int]] = {}

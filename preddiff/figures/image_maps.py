@@ -1,4 +1,4 @@
-"""Maps of images for figures: panels of relevance over images, read from a relevance store."""
+"""Maps of images for figures: relevance over images, read from relevance stores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,23 +24,24 @@ from preddiff.targets import Target
 
 
 class ImageFigureSettings(FigureSettings):
-    """A figure of images, after the paper's."""
+    """A figure of images, similar to those of the paper."""
 
     dimensions: ClassVar[int] = 2
 
     items: list[ItemName] | Positive = Field(
-        3, description="names of the images to show, or how many of the first"
+        3, description="names of the images to show, or N for the first N"
     )
     targets: list[str] | None = Field(
         None,
-        description="targets to show, as the store names them; default: the first of each "
-        "explanation, the first three maps of each layer, or the top three classes",
+        description="targets to show, by their names in the store; default: the first target of "
+        "each explanation; for kind maps, the first three maps of each layer; for kind classes, "
+        "the top three classes",
         min_length=1,
     )
 
 
 class ImageMaps:
-    """The maps of one relevance store, with the images and predictions that belong to them."""
+    """The maps of one relevance store, with their images and predictions."""
 
     def __init__(self, path: Path) -> None:
         self.name = path.stem
@@ -59,7 +60,7 @@ class ImageMaps:
         self.targets = [str(name) for name in self.dataset["target"].values]
 
     def target(self, text: str) -> int:
-        """Place of a target in the store."""
+        """Return the position of a target in the store."""
         if text not in self.targets:
             raise InputError(
                 f"explanation '{self.name}' has no target '{text}'; it has "
@@ -68,11 +69,11 @@ class ImageMaps:
         return self.targets.index(text)
 
     def image(self, item: str) -> NDArray[np.float32]:
-        """Pixels (channels, height, width) of an item."""
+        """Read the pixels (channels, height, width) of an item."""
         return self.data.read([self.data.number(item)])[0]
 
     def panel(self, item: str, target: int, title: str | None = None) -> Panel:
-        """The map of a target for an item, over the image."""
+        """Return a panel with the map of a target over the image of an item."""
         row = self.items.index(item)
         node = Target.parse(self.targets[target])
         values = self.dataset["relevance"][row, target].values
@@ -85,7 +86,7 @@ class ImageMaps:
         )
 
     def describe(self, item: str, target: int) -> str:
-        """What a target is for an item: its class, rank and probability, or its map."""
+        """Describe a target for an item: class, rank and probability, or layer and map."""
         node = Target.parse(self.targets[target])
         if node.kind == "map":
             return f"{node.layer}, map {node.number}"
@@ -97,7 +98,7 @@ class ImageMaps:
         return f"{self._class(number)}\n{rank}{shown}"
 
     def rank(self, item: str, number: int) -> str:
-        """Rank of a class among an item's predictions, as "rank 1, "; empty if not known."""
+        """Return the rank of a class among an item's predictions, as "rank 1, "; "" if unknown."""
         if self.predictions is None or item not in self.predictions.index:
             return ""
         columns = [f"top{n}" for n in range(1, TOP + 1) if f"top{n}" in self.predictions]
@@ -105,7 +106,7 @@ class ImageMaps:
         return f"rank {top.index(number) + 1}, " if number in top else f"rank over {len(top)}, "
 
     def row_label(self, item: str) -> str:
-        """Name of an item and its true class, where that is known."""
+        """Return the name of an item, with its true class if that is known."""
         name = shorten_name(item)
         if self.predictions is None or item not in self.predictions.index:
             return name
@@ -117,30 +118,30 @@ class ImageMaps:
 
 
 def shorten_name(item: str) -> str:
-    """The last part of an item's name, without suffix, for a label."""
+    """Shorten the name of an item to its last part without suffix, for labels."""
     return shorten(Path(item).stem.replace("_", " "), 24, placeholder="...")
 
 
 def chosen_items(maps: Sequence[ImageMaps], figure: ImageFigureSettings) -> list[str]:
-    """Names of the images to show.
+    """Select the images to show, by name.
 
     Raises
     ------
     InputError
-        If the explanations share no item, or one that is named is not in each of them.
+        If the explanations have no item in common, or a named item is missing from one of them.
     """
     others = [set(one.items) for one in maps[1:]]
     shared = [name for name in maps[0].items if all(name in other for other in others)]
     if isinstance(figure.items, int):
         if not shared:
-            raise InputError("the explanations of the figure share no item")
+            raise InputError("the explanations of the figure have no item in common")
         return shared[: figure.items]
     for name in figure.items:
         if name not in shared:
-            raise InputError(f"no explanation of item '{name}' in each of the figure's stores")
+            raise InputError(f"item '{name}' is not in all explanations of the figure")
     return figure.items
 
 
 def image_panel(one: ImageMaps, item: str) -> Panel:
-    """The image itself."""
+    """Return a panel with the image of an item."""
     return Panel(one.image(item), title="image")

@@ -1,4 +1,4 @@
-"""Relevance over anatomy: colour scale, threshold, orientation, and one slice of a volume."""
+"""Drawing relevance over anatomy: colour scale, threshold, orientation and slices."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +21,16 @@ _OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 
 @dataclass(frozen=True)
 class Scale:
-    """Symmetric colour scale of relevance: red is for the class, blue against it.
+    """Symmetric colour scale of relevance: red for the class, blue against it.
 
     Attributes
     ----------
     limit : float
-        Value of the deepest red; its negative is the deepest blue.
+        Value at the upper end of the colour map; its negative is at the lower end.
     threshold : float
-        Share of `limit` below which nothing is shown.
+        Share of `limit` below which relevance is not shown.
     colormap : str
-        Name of a Matplotlib colour map whose upper end is red.
+        Name of a Matplotlib colour map.
     """
 
     limit: float
@@ -39,18 +39,18 @@ class Scale:
 
     @classmethod
     def of(cls, *maps: NDArray[np.floating], threshold: float, colormap: str) -> "Scale":
-        """Scale up to the absolute maximum of some maps; of empty maps it is 1."""
+        """Make a scale up to the absolute maximum of some maps; up to 1 for empty maps."""
         finite = [np.abs(one[np.isfinite(one)]) for one in maps]
         limit = max((float(one.max()) for one in finite if one.size), default=0.0)
         return cls(limit or 1.0, threshold, colormap)
 
     @property
     def mappable(self) -> ScalarMappable:
-        """What Matplotlib needs to draw a colour bar."""
+        """Object from which Matplotlib draws a colour bar."""
         return ScalarMappable(Normalize(-self.limit, self.limit), colormaps[self.colormap])
 
     def colours(self, relevance: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Colours (..., 4) of relevance; transparent where it is below the threshold or NaN."""
+        """Map relevance to colours (..., 4), transparent below the threshold and for NaN."""
         colours = np.asarray(self.mappable.to_rgba(np.nan_to_num(relevance)))
         shown = np.abs(np.nan_to_num(relevance)) > self.threshold * self.limit
         colours[..., 3] = np.where(shown, 0.9, 0.0)
@@ -59,12 +59,12 @@ class Scale:
 
 @dataclass(frozen=True)
 class View:
-    """How a slice is laid on the page: superior or anterior up, with the sides' letters.
+    """Orientation of a slice in a figure: superior or anterior up, with letters for the sides.
 
     Attributes
     ----------
     axis : {0, 1, 2}
-        Axis of the volume that the slice is perpendicular to.
+        Axis of the volume that is perpendicular to the slice.
     affine : array (4, 4)
         From voxels to millimetres.
     """
@@ -86,27 +86,27 @@ class View:
         return 1 if self.axis == 2 else 2
 
     def image(self, volume: NDArray[np.floating], number: int) -> NDArray[np.floating]:
-        """A slice as rows from top to bottom: (rows, columns)."""
+        """Return a slice as an image (rows, columns), from top to bottom."""
         image = np.take(volume, number, self.axis).T
-        # The up direction runs from bottom to top, unless the volume stores it the other way.
+        # Rows are reversed if the vertical axis of the volume points upwards.
         return image[::-1] if self._codes[self._up] in "SA" else image
 
     def row_of(self, length: int, voxel: float) -> float:
-        """Row of the page for a voxel along the vertical axis of `length` voxels."""
+        """Return the row of a voxel of the vertical axis, which has `length` voxels."""
         return length - 1 - voxel if self._codes[self._up] in "SA" else voxel
 
     @property
     def sides(self) -> tuple[str, str]:
-        """Letters of the left and the right edge of the page."""
+        """Letters of the left and the right side of the image."""
         right = self._codes[self._across]
         return _OPPOSITE[right], right
 
     def millimetres(self, number: int) -> float:
-        """Coordinate of a slice along its axis."""
+        """Return the coordinate of a slice along its axis, in millimetres."""
         return float(self.affine[self.axis, self.axis] * number + self.affine[self.axis, 3])
 
     def name(self, number: int) -> str:
-        """Name of a slice: its number and its place in millimetres."""
+        """Return the name of a slice: its number and its coordinate in millimetres."""
         return f"slice {number} ({'xyz'[self.axis]} = {self.millimetres(number):+.0f} mm)"
 
 
@@ -127,12 +127,12 @@ def draw_slice(
     axes : Axes
     view : View
     number : int
-        The slice.
+        Number of the slice.
     volume, relevance : array (X, Y, Z)
-        Relevance is NaN where the classifier does not look.
+        Relevance is NaN outside the input of the classifier.
     scale : Scale
     reverse : bool
-        Show anatomy dark on white, on which faint colours stand out better.
+        Show the anatomy dark on white, so that faint colours are easier to see.
     """
     top = float(np.percentile(volume[volume > 0], 99.5)) if (volume > 0).any() else 1.0
     grey = "gray_r" if reverse else "gray"
@@ -147,7 +147,7 @@ def draw_slice(
 
 
 def draw_scale(figure: Figure, axes: list[Axes], scale: Scale, label: str) -> Colorbar:
-    """Draw a colour bar beside some axes, with the threshold and the meaning of the ends."""
+    """Draw a colour bar beside some axes, with the threshold and labels at the ends."""
     bar = figure.colorbar(scale.mappable, ax=axes, shrink=0.8, aspect=25, pad=0.02)
     bar.set_label(f"{label}\n(below {scale.threshold:.0%} of the maximum not shown)", fontsize=7)
     bar.ax.tick_params(labelsize=6)
@@ -161,7 +161,7 @@ def draw_scale(figure: Figure, axes: list[Axes], scale: Scale, label: str) -> Co
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG and, beside it, as PDF; the same figure gives the same bytes."""
+    """Write a figure as PNG and, beside it, as PDF. Equal figures give equal files."""
     with write_atomically(path) as temporary:
         figure.savefig(temporary, dpi=200, format="png", metadata={"Software": None})
     with write_atomically(path.with_suffix(".pdf")) as temporary:
@@ -169,7 +169,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def label_ends(bar: Colorbar) -> None:
-    """Say what the ends of a colour bar of relevance mean."""
+    """Label the ends of a colour bar of relevance."""
     bar.ax.set_title("for", fontsize=7, color="darkred")
     bar.ax.text(
         0.5,
@@ -184,7 +184,7 @@ def label_ends(bar: Colorbar) -> None:
 
 
 def hide_frame(axes: Axes) -> None:
-    """Leave out ticks and frame, which mean nothing around a picture."""
+    """Remove ticks and frame around an image."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

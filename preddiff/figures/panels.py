@@ -1,4 +1,4 @@
-"""Figures of images, after figures 1, 3 to 8 and 13 of the paper: grids of panels."""
+"""Figures of images as grids of panels, similar to figures 1, 3 to 8 and 13 of the paper."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,28 +15,28 @@ from preddiff.figures.overlay import Scale, hide_frame, label_ends
 
 # Luminance of red, green and blue (ITU-R BT.601), for the grey image below relevance.
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
-# How dark the image below relevance is drawn: faint, so that colours stand out.
+# Contrast of the image below relevance; faint, so that colours stand out.
 _FAINT = 0.45
-# Largest width of a page of panels, in inches.
+# Width of a panel, in inches.
 _PANEL = 1.9
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a grid.
+    """One image of a grid.
 
     Attributes
     ----------
     image : array (channels, height, width)
         Pixel values from 0 to 1.
     values : array (height, width), optional
-        What is drawn over or in place of the image.
+        Map that is drawn over the image, or instead of it.
     shows : {"image", "relevance", "magnitude"}
-        The image as it is, relevance over the faint image, or a map of magnitudes in grey.
+        The image, relevance over the faint image, or a map of magnitudes in grey.
     title, note : str
-        Above and below.
+        Text above and below the image.
     unit : str
-        Of relevance; the largest magnitude is given in it.
+        Unit of relevance, printed with the largest magnitude.
     """
 
     image: NDArray[np.floating]
@@ -56,15 +56,15 @@ class Row:
 
 
 def draw_panels(rows: Sequence[Row], *, threshold: float, colormap: str, title: str = "") -> Figure:
-    """Draw a grid of panels; each relevance map has its own symmetric scale, noted below it.
+    """Draw a grid of panels. Each map has its own symmetric scale, with its limit printed below.
 
     Parameters
     ----------
     rows : sequence of Row
     threshold : float
-        Share of a map's largest magnitude below which nothing is drawn over the image.
+        Share of a map's largest magnitude below which relevance is not shown.
     colormap : str
-        Matplotlib's name of a colour map whose upper end is red.
+        Name of a Matplotlib colour map.
     title : str
 
     Returns
@@ -91,7 +91,7 @@ def draw_panels(rows: Sequence[Row], *, threshold: float, colormap: str, title: 
 
 
 def grey(image: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Luminance (height, width) of an image (channels, height, width) of one or three channels."""
+    """Compute the luminance (height, width) of an image of one or three channels."""
     if len(image) == 3:
         return np.tensordot(_LUMINANCE, image, 1)
     return np.asarray(image[0], dtype=np.float64)
@@ -105,7 +105,7 @@ def _draw(axes: Axes, panel: Panel, threshold: float, colormap: str) -> None:
         picture = np.moveaxis(panel.image, 0, -1) if len(panel.image) == 3 else panel.image[0]
         axes.imshow(np.clip(picture, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     elif panel.shows == "magnitude":
-        # The few largest gradients would leave the rest black.
+        # Clipped, because a few very large gradients would leave the rest black.
         top = float(np.percentile(panel.values, 99.5)) or 1.0
         axes.imshow(panel.values, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
     else:
@@ -119,7 +119,7 @@ def _draw(axes: Axes, panel: Panel, threshold: float, colormap: str) -> None:
 
 
 def _colours(values: NDArray[np.floating], scale: Scale) -> NDArray[np.float64]:
-    """Colours that grow opaque with magnitude, from the threshold on."""
+    """Map relevance to colours whose opacity grows with its magnitude."""
     colours = scale.colours(values)
     share = np.abs(values) / scale.limit
     opacity = np.clip((share - scale.threshold) / max(0.5 - scale.threshold, 0.1), 0, 1)
@@ -130,7 +130,7 @@ def _colours(values: NDArray[np.floating], scale: Scale) -> NDArray[np.float64]:
 def _draw_scale(figure: Figure, axes: list[Axes], threshold: float, colormap: str) -> None:
     mappable = ScalarMappable(Normalize(-1, 1), colormap)
     height = figure.get_size_inches()[1]
-    # As tall as a row or two of panels, however many there are.
+    # At most as tall as two rows of panels.
     share = min(0.8, 2 * _PANEL / height)
     bar = figure.colorbar(mappable, ax=axes, shrink=share, aspect=25, pad=0.02)
     bar.set_ticks([-1, -threshold, 0, threshold, 1], labels=["-1", "", "0", "", "1"])

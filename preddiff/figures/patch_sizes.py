@@ -1,4 +1,4 @@
-"""Figure 12 of the paper: relevance of one subject for several sizes of windows."""
+"""Figure 12 of the paper: relevance of one subject for several window sizes."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
@@ -19,13 +19,13 @@ from preddiff.figures.volume_maps import (
     subject_of,
 )
 
-# The paper shows more of the smallest windows' maps: 10% of the maximum for k = 2.
+# For the smallest windows (k = 2), the paper uses a threshold of 10% of the maximum.
 _THRESHOLD_SMALL_WINDOWS = 0.10
 
 
 @FIGURES.register
 class PatchSizes(VolumeFigureSettings, OneSubject, Slices):
-    """Relevance of one subject by several explanations, each on its own scale (figure 12)."""
+    """Relevance of one subject for several explanations, each on its own scale (figure 12)."""
 
     shows_several: ClassVar[bool] = True
 
@@ -62,15 +62,15 @@ def patch_sizes(
     colormap: str,
     title: str,
 ) -> Figure:
-    """Relevance of one subject for several sizes of windows, each on its own scale (figure 12).
+    """Draw the relevance of one subject for several window sizes, each on its own scale.
 
     Parameters
     ----------
     volume : array (X, Y, Z)
     relevances : mapping of str to array (X, Y, Z)
-        By label, such as "k = 3".
+        Maps by label, such as "k = 3".
     thresholds : sequence of float
-        One for each map.
+        One threshold for each map.
     affine : array (4, 4)
     slices : sequence of int
     axis : int

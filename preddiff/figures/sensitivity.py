@@ -15,23 +15,23 @@ from preddiff.methods.base import MethodSettings
 
 @FIGURES.register
 class SensitivityFigure(ImageFigureSettings):
-    """Image, sensitivity map and relevance, a row for each image (figures 1 and 13)."""
+    """Image, sensitivity map and relevance, one row per image (figures 1 and 13)."""
 
     shows_several: ClassVar[bool] = True
 
     kind: Literal["sensitivity"] = Field(description="sensitivity")
 
     def problem_with(self, explanations: Sequence[MethodSettings]) -> str | None:
-        """Refuse other than one explanation by magnitudes and one by evidence."""
+        """Require one explanation of magnitudes and one of evidence."""
         if sorted(e.shows_evidence for e in explanations) != [False, True]:
             return (
-                "name one of magnitudes, such as method sensitivity, and one of evidence, such as "
-                "prediction-difference"
+                "give one explanation of magnitudes, such as method sensitivity, and one of "
+                "evidence, such as prediction-difference"
             )
         return None
 
     def draw(self, maps: Sequence[ImageMaps]) -> Figure:
-        """Draw a grid of panels."""
+        """Draw the figure as a grid of panels."""
         rows = rows_of(maps, chosen_items(maps, self), self)
         return draw_panels(rows, threshold=self.threshold, colormap=self.colormap)
 
@@ -39,12 +39,12 @@ class SensitivityFigure(ImageFigureSettings):
 def rows_of(
     maps: Sequence[ImageMaps], names: Sequence[str], figure: ImageFigureSettings
 ) -> list[Row]:
-    """Image, sensitivity map and relevance, a row for each image (figures 1 and 13)."""
+    """Arrange image, sensitivity map and relevance in one row per image."""
     gradient = next((one for one in maps if not one.shows_evidence), None)
     other = next((one for one in maps if one.shows_evidence), None)
     if gradient is None or other is None:
         raise InputError(
-            "a sensitivity figure needs two stores: of sensitivity maps, and of relevance"
+            "a figure of kind sensitivity needs a store of sensitivity maps and one of relevance"
         )
     chosen = figure.targets or [other.targets[0]]
     return [

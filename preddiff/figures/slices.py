@@ -1,4 +1,4 @@
-"""Figure 11 of the paper: more slices of one subject, along all three axes."""
+"""Figure 11 of the paper: slices of one subject along all three axes."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -22,7 +22,7 @@ from preddiff.figures.volume_maps import (
 
 @FIGURES.register
 class AllAxes(VolumeFigureSettings, OneSubject):
-    """More slices of one subject along all three axes (figure 11)."""
+    """Slices of one subject along all three axes (figure 11)."""
 
     kind: Literal["slices"] = Field(description="slices")
 
@@ -52,10 +52,10 @@ def slices_along_all_axes(
     title: str,
     count: int = 4,
 ) -> Figure:
-    """More slices of one subject along all three axes (figure 11).
+    """Draw slices of one subject along all three axes.
 
-    The first row goes evenly through the slab; along the other axes, where the slab is a band
-    (outlined), the slices of the largest absolute relevance are taken.
+    The first row shows evenly spaced slices of the slab. Along the other axes, in which the slab
+    is an outlined band, the slices with the largest absolute relevance are shown.
 
     Parameters
     ----------
@@ -64,10 +64,10 @@ def slices_along_all_axes(
     axis : int
         Axis of the slab.
     threshold : float
-        Share of the absolute maximum below which nothing is shown.
+        Share of the absolute maximum below which relevance is not shown.
     colormap, title : str
     count : int
-        Slices in a row.
+        Number of slices in a row.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def _other_axes(axis: int) -> tuple[int, ...]:
 
 
 def _strongest(relevance: NDArray[np.floating], axis: int, count: int) -> NDArray[np.int64]:
-    """Slices of the largest absolute relevance, at least a few voxels apart, in their order."""
+    """Choose the slices with the largest absolute relevance, at least a few voxels apart."""
     strength = np.nansum(np.abs(relevance), axis=_other_axes(axis))
     apart = max(1, len(strength) // (3 * count))
     chosen: list[int] = []
@@ -114,7 +114,7 @@ def _strongest(relevance: NDArray[np.floating], axis: int, count: int) -> NDArra
 
 
 def _outline(view: View, axis: int, inside: NDArray[np.int64], shape: tuple[int, ...]) -> Rectangle:
-    """Outline of the slab on a slice along another axis."""
+    """Return the outline of the slab in a slice along another axis."""
     first, last = float(inside[0]), float(inside[-1])
     across, up = _other_axes(view.axis)
     if axis == across:

@@ -16,10 +16,10 @@ from preddiff.settings.base import Positive
 
 @FIGURES.register
 class Subjects(VolumeFigureSettings, Slices):
-    """One slice, the last one named, of several subjects of both classes (figure 10)."""
+    """One slice of several subjects of both classes (figure 10): the last of `slices`."""
 
     kind: Literal["subjects"] = Field(description="subjects")
-    per_class: Positive = Field(4, description="subjects of each class")
+    per_class: Positive = Field(4, description="number of subjects of each class")
 
     def draw(self, maps: Sequence[VolumeMaps]) -> Figure:
         """Draw the figure of one explanation."""
@@ -52,7 +52,7 @@ def subjects(
     threshold: float,
     colormap: str,
 ) -> Figure:
-    """One slice of several subjects of both classes, in rows, on one scale (figure 10).
+    """Draw one slice of several subjects of both classes, all on the same scale.
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ def subjects(
         Names of the subjects, with class and prediction.
     affine : array (4, 4)
     columns : int
-        Subjects in a row.
+        Number of subjects in a row.
     number, axis : int
-        The slice.
+        Number of the slice, and its axis.
     threshold, colormap
-        Share of the absolute maximum below which nothing is shown, and Matplotlib's name
-        of a colour map.
+        Share of the absolute maximum below which relevance is not shown, and name of a Matplotlib
+        colour map.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Maps of volumes for figures: relevance on the grid of the scans, read from a relevance store."""
+"""Maps of volumes for figures: relevance on the grid of the scans, read from relevance stores."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -22,28 +22,28 @@ RELEVANCE = "relevance: weight of evidence [bits]"
 
 
 class VolumeFigureSettings(FigureSettings):
-    """A figure of volumes, after the paper's."""
+    """A figure of volumes, similar to those of the paper."""
 
     dimensions: ClassVar[int] = 3
 
 
 class OneSubject(FigureSettings):
-    """Settings of a figure of one subject."""
+    """Settings of figures that show one subject."""
 
     item: ItemName | None = Field(
         None,
-        description="subject to show; default: the one of the second class that the classifier is "
-        "surest of",
+        description="subject to show; default: of the second class, the subject with the highest "
+        "predicted probability",
     )
 
 
 class Slices(FigureSettings):
-    """Settings of a figure of some slices."""
+    """Settings of figures that show selected slices."""
 
     slices: list[int] | None = Field(
         None,
-        description="slices to show, along the classifier's axis; default: the first and the last "
-        "that the classifier sees",
+        description="slices to show, along the classifier's axis; default: the first and last "
+        "slice of the classifier's input",
         min_length=1,
     )
 
@@ -54,7 +54,7 @@ class VolumeMaps:
     Parameters
     ----------
     path : Path
-        Relevance store; it knows its items and its classifier.
+        Relevance store, which refers to its items and its classifier.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,53 +69,53 @@ class VolumeMaps:
         self.axis = int(np.argmax(spans))
 
     def slices(self, chosen: Sequence[int] | None) -> list[int]:
-        """Slices to show: those chosen, or the first and the last of the slab.
+        """Return the slices to show; by default, the first and last slice of the slab.
 
         Raises
         ------
         InputError
-            If one lies outside the slab.
+            If a slice is outside the slab.
         """
         part = self.classifier.slab[self.axis]
         for number in chosen or ():
             if not part.start <= number < part.stop:
                 raise InputError(
-                    f"slice {number} lies outside the classifier's slab, "
+                    f"slice {number} is outside the classifier's slab, "
                     f"slices {part.start} to {part.stop - 1} of axis {self.axis}"
                 )
         return list(chosen or dict.fromkeys((part.start, part.stop - 1)))
 
     def volume(self, name: str) -> NDArray[np.float32]:
-        """An item's whole volume."""
+        """Read the whole volume of an item."""
         return self.items.read([self.items.number(name)])[0, 0]
 
     def relevance(self, name: str) -> NDArray[np.float32]:
-        """An item's relevance for the first target, NaN outside the slab."""
+        """Read the relevance of an item for the first target, NaN outside the slab."""
         return self.on_grid(self.dataset["relevance"][self._row(name), 0].values)
 
     def weights(self) -> NDArray[np.float32]:
-        """The classifier's weights, NaN outside the slab."""
+        """Return the classifier's weights, NaN outside the slab."""
         return self.on_grid(self.classifier.weights[0])
 
     def on_grid(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Put a slab's values on the volumes' grid."""
+        """Embed the values of the slab in a volume that is NaN elsewhere."""
         volume = np.full(self.items.space, np.nan, dtype=np.float32)
         volume[self.classifier.slab] = values
         return volume
 
     def probability(self, name: str) -> float:
-        """Predicted probability of the second class."""
+        """Compute the predicted probability of the second class for an item."""
         number = self.items.number(name)
         return float(
             self.classifier.probability(self.items.read([number], self.classifier.slab))[0]
         )
 
     def of_group(self, group: str) -> list[str]:
-        """Names of the explained items of a class."""
+        """List the explained items of a class."""
         return [n for n in self.names if self.items.groups[self.items.number(n)] == group]
 
     def label(self, name: str) -> str:
-        """Name, class and prediction of an item."""
+        """Return the name, class and prediction of an item."""
         group = self.items.groups[self.items.number(name)]
         return f"{name} ({group})\np({self.classifier.classes[1]}) = {self.probability(name):.2f}"
 
@@ -130,7 +130,7 @@ class VolumeMaps:
 
 
 def subject_of(maps: Sequence[VolumeMaps], item: str | None) -> str:
-    """Item to show: the one named, or that of the second class that is predicted surest.
+    """Return the item to show; by default, that of the second class with highest probability.
 
     Parameters
     ----------

@@ -58,18 +58,18 @@ def relevance_against_weights(
     colormap: str,
     title: str,
 ) -> Figure:
-    """Relevance and the classifier's weights on one subject (figure 9).
+    """Draw the relevance and the classifier's weights on one subject.
 
     Parameters
     ----------
     volume, relevance, weights : array (X, Y, Z)
-        Anatomy; maps that are NaN outside the classifier's slab.
+        Anatomy, and maps that are NaN outside the classifier's slab.
     affine : array (4, 4)
         From voxels to millimetres.
     slices, axis
-        Slices to show, each on the anatomy and on the anatomy in reversed colours.
+        Slices to show, each on the anatomy and on the anatomy in reversed grey values.
     threshold : float
-        Share of a map's absolute maximum below which it is not shown.
+        Share of a map's absolute maximum below which values are not shown.
     colormap : str
     title : str
 

@@ -1,1 +1,1 @@
-"""Methods: what makes a map of relevance."""
+"""Methods, which compute maps of relevance."""

@@ -1,4 +1,4 @@
-"""What methods have in common: which targets of which items they explain, and what they return."""
+"""Base class and registry of the kinds of methods, and the maps that they return."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from preddiff.targets import Target, check_target
 
 
 class Nodes(Protocol):
-    """The targets of a classifier, as functions of its inputs that can be differentiated."""
+    """The targets of a classifier, as differentiable functions of its input."""
 
     def __call__(self, x: Tensor, item: str) -> Tensor:
-        """Values of the targets.
+        """Compute the values of the targets.
 
         Parameters
         ----------
         x : tensor (n, channels, *space)
-            Inputs, standardised as the classifier wants them: variants of one item.
+            Variants of one item, standardised for the classifier.
         item : str
-            Name of the item, which tells the classes of targets such as `probability:top-1`.
+            Name of the item, on which the class of targets such as `probability:top-1` depends.
 
         Returns
         -------
@@ -45,7 +45,7 @@ class Maps:
         Values of the targets for the intact item.
     relevance : tensor (targets, *space)
     stderr : tensor (targets, *space)
-        Standard error of the relevance; 0 where it is not estimated by chance.
+        Standard error of the relevance; 0 if it is exact.
     """
 
     values: Tensor
@@ -54,24 +54,25 @@ class Maps:
 
     @classmethod
     def exact(cls, values: Tensor, relevance: Tensor) -> "Maps":
-        """Maps that do not depend on chance."""
+        """Maps without random error."""
         return cls(values, relevance, torch.zeros_like(relevance))
 
 
 class TargetSettings(Settings):
-    """Which nodes of which items are explained."""
+    """Which targets of which items are explained."""
 
     targets: list[str] | None = Field(
         None,
-        description="nodes to explain: probability:CLASS, logit:CLASS (CLASS: a name, a number, "
-        "true, top-1, top-2, ...), layer:NAME for every feature map of a layer, layer:NAME:0,7 for "
-        "some; default: the probability of a cohort's second class, or of the top class",
+        description="targets to explain: probability:CLASS, logit:CLASS (CLASS: a name, a number, "
+        "true, top-1, top-2, ...), layer:NAME for all feature maps of a layer, layer:NAME:0,7 for "
+        "some of them; default: probability:top-1 for networks (logit:top-1 for sensitivity maps), "
+        "the probability of the second class for linear classifiers",
         min_length=1,
     )
     items: list[ItemName] | Positive | None = Field(
         None,
-        description="names of the items to explain, or how many of the first; default: all of a "
-        "cohort, all images that are not for training only",
+        description="names of the items to explain, or N for the first N items; default: all "
+        "volumes, or all images that are not used for training (all images if all are used)",
     )
 
     @field_validator("items")
@@ -95,16 +96,17 @@ class TargetSettings(Settings):
 class MethodSettings(TargetSettings):
     """An explanation: a dataset, a classifier, a method and its settings.
 
-    A kind of method either redraws windows, and fills a store of expectations block by block
-    (`redraws_windows`), or makes the maps of an item in one go, by `maps`.
+    A method either redraws windows and fills an expectation store block by block
+    (`redraws_windows`), or computes the maps of an item in one call of `maps`.
 
     Attributes
     ----------
     redraws_windows : bool
     shows_evidence : bool
-        Whether maps are for (positive) and against (negative) a target, and not magnitudes.
+        Whether maps show evidence for (positive) and against (negative) a target, instead of
+        magnitudes.
     default_target : str
-        Target of classifiers that rank classes, if none is named.
+        Default target of classifiers that rank classes.
     """
 
     redraws_windows: ClassVar[bool] = False
@@ -114,35 +116,35 @@ class MethodSettings(TargetSettings):
     classifier: Name = Field(description="name of the classifier")
     dataset: Name | None = Field(
         None,
-        description="dataset whose items are explained; default: the one that the classifier was "
-        "trained on",
+        description="dataset whose items are explained; default: the dataset that the classifier "
+        "is trained on",
     )
 
     @property
     def sampler_name(self) -> str | None:
-        """Name of the sampler that redraws windows, if it needs one."""
+        """Name of the sampler that redraws windows; None if it needs none."""
         return None
 
     @property
     def window_side(self) -> int:
-        """Side of the windows, in voxels; 1 where single voxels are explained."""
+        """Side of the windows, in voxels; 1 if single voxels are explained."""
         return 1
 
     def input_files(self) -> list[Path]:
-        """The user's files that it is made from."""
+        """List the user's files that it depends on."""
         return []
 
     @property
     def code(self) -> Sequence[str]:
-        """Definitions, beside its class, that the maps depend on: roots of `digest_code`."""
+        """Definitions, besides its class, that the maps depend on: roots of `digest_code`."""
         return ()
 
     def provenance(self) -> dict[str, object]:
-        """Settings that the maps depend on, for a relevance store's provenance."""
+        """Return what the maps depend on, for the provenance of a relevance store."""
         return {}
 
     def maps(self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target]) -> Maps:
-        """Maps of an item, for methods that do not redraw windows.
+        """Compute the maps of an item, for methods that do not redraw windows.
 
         Parameters
         ----------
@@ -151,7 +153,7 @@ class MethodSettings(TargetSettings):
             The intact item, standardised, on the classifier's device.
         item : str
         targets : sequence of Target
-            What `nodes` gives, in this order.
+            Targets whose values `nodes` returns, in this order.
 
         Returns
         -------

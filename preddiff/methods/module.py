@@ -1,4 +1,4 @@
-"""A method of the user's own: a function from a target and an item to a map, in a Python file."""
+"""Methods from Python files of the user: functions that compute a map for a target and an item."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,25 +16,25 @@ from preddiff.targets import Target
 
 @METHODS.register
 class ModuleMethod(MethodSettings):
-    """A method of your own.
+    """Your own method, from a Python file.
 
-    The function takes `value` and `x` to a map: `x` is the item, a float32 tensor
-    (channels, *space), standardised as the classifier wants it; `value` takes inputs
-    (n, channels, *space) to the target's values (n,), and can be differentiated. It returns an
-    array or tensor (*space), or a pair of such with the standard error second.
+    The function is called with `value` and `x`. `x` is the item, a float32 tensor
+    (channels, *space), standardised for the classifier. `value` is a differentiable function, which
+    returns the target's values (n,) for inputs (n, channels, *space). The function returns the map,
+    an array or tensor (*space), or a tuple of the map and its standard error.
     """
 
     method: Literal["module"] = Field(description="module")
     module: user_code.Reference = Field(
-        description="path/to/file.py:function, which takes (value, x) to a map"
+        description="path/to/file.py:function, a function of (value, x) that returns a map"
     )
 
     def input_files(self) -> list[Path]:
-        """The Python file, and what it imports from its own folder."""
+        """List the Python file and the modules that it imports from its folder."""
         return user_code.files_of(self.module)
 
     def provenance(self) -> dict[str, object]:
-        """Name of the function, and digest of its file and of what that imports."""
+        """Name of the function, and digest of its file and imports."""
         return {
             "function": user_code.name_of(self.module),
             "files": user_code.digest_of(self.module),
@@ -54,13 +54,15 @@ class ModuleMethod(MethodSettings):
     def _map(
         self, function: Callable[..., Any], value: Callable[[Tensor], Tensor], x: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Map of a target and its standard error, each (*space)."""
+        """Compute the map of a target and its standard error, each (*space)."""
         with user_code.errors_of(self.module):
             # A copy, since the function may change it in place.
             found = function(value, x.clone())
         pair = found if isinstance(found, tuple) else (found, None)
         if len(pair) != 2:
-            raise InputError(f"{self.module} returned {len(pair)} values: give a map and its error")
+            raise InputError(
+                f"{self.module} returned {len(pair)} values: return a map, or a map and its error"
+            )
         relevance = self._checked(pair[0], x)
         error = torch.zeros_like(relevance) if pair[1] is None else self._checked(pair[1], x)
         return relevance, error
@@ -70,7 +72,7 @@ class ModuleMethod(MethodSettings):
         if found.shape != x.shape[1:]:
             raise InputError(
                 f"{self.module} returned a map of shape {tuple(found.shape)} for an item of shape "
-                f"{tuple(x.shape)}: it must have one number for each voxel, {tuple(x.shape[1:])}"
+                f"{tuple(x.shape)}: it must have one value per voxel, shape {tuple(x.shape[1:])}"
             )
         return found
 
@@ -83,5 +85,5 @@ def _load(reference: str) -> Callable[..., Any]:
 
 
 def _value(nodes: Nodes, item: str, number: int) -> Callable[[Tensor], Tensor]:
-    """One target's value, as a function of inputs (n, channels, *space)."""
+    """Value of one target, as a function of inputs (n, channels, *space)."""
     return lambda inputs: nodes(inputs, item)[:, number]

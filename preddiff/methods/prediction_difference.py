@@ -1,8 +1,9 @@
-"""Prediction difference analysis: windows are redrawn one by one, and the targets asked again.
+"""Prediction difference analysis: windows are redrawn one by one, and targets evaluated again.
 
 L. M. Zintgraf, T. S. Cohen, T. Adel, M. Welling, "Visualizing deep neural network decisions:
-Prediction difference analysis", ICLR 2017, arXiv 1702.04595. Its section 3 is in
-`preddiff.windows` and `preddiff.evidence`, its sampler in `preddiff.samplers.conditional`.
+Prediction difference analysis", ICLR 2017, arXiv 1702.04595. Section 3 of
+the paper is implemented in `preddiff.windows`, `preddiff.evidence` and
+`preddiff.samplers.conditional`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,8 +30,7 @@ from preddiff.windows import Windows
 
 Estimator = Literal["exact", "samples"]
 
-# Windows per block unless the settings say: a few seconds of work for linear classifiers, and
-# minutes for networks.
+# Default windows per block: seconds of work for linear classifiers, minutes for networks.
 _BLOCK_EXACT_FORM, _BLOCK = 131_072, 1024
 
 
@@ -39,39 +39,41 @@ class WindowSettings(TargetSettings):
 
     k: Positive = Field(3, description="side of a window, in voxels")
     l: Positive | None = Field(
-        7, description="side of the surroundings, in voxels; for conditional samplers"
+        7, description="side of the surroundings, in voxels; used by conditional samplers"
     )
-    stride: Positive = Field(1, description="distance of neighbouring windows, in voxels")
+    stride: Positive = Field(1, description="distance between neighbouring windows, in voxels")
     estimator: Estimator | None = Field(
         None,
-        description="exact expectations, or those of S draws as in the paper; default: exact where "
-        "they are known, for linear classifiers, else samples",
+        description="exact: exact expectations, for linear classifiers; samples: means over S "
+        "draws, as in the paper; default: exact if available, otherwise samples",
     )
-    samples: Annotated[int, Field(ge=2, lt=2**31)] = Field(10, description="draws S per window")
+    samples: Annotated[int, Field(ge=2, lt=2**31)] = Field(
+        10, description="number S of draws per window"
+    )
     block: Positive | None = Field(
         None,
-        description="windows per block, the unit of work that is stored and resumed; default: "
-        "131072 for linear classifiers, 1024 for networks",
+        description="number of windows per block, the unit of work that is stored and resumed; "
+        "default: 131072 for linear classifiers, 1024 for networks",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where networks run; auto takes a GPU where there is one"
+        "auto", description="device that networks run on; auto uses a GPU if there is one"
     )
     engine: Literal["incremental", "dense"] = Field(
         "incremental",
-        description="how networks are evaluated: incremental recomputes only what a window "
-        "changes, where that is less work, and else whole passes; dense always whole passes",
+        description="how networks are evaluated; incremental recomputes only what a window "
+        "changes, if that saves work; dense always makes full forward passes",
     )
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
-        "float32", description="arithmetic of networks; tf32 is for GPUs"
+        "float32", description="arithmetic of networks; tf32 needs a GPU"
     )
 
     def estimator_for(self, classifier: Classifier, sampler: SamplerSettings) -> Estimator:
-        """Estimator that is set, or the default of a classifier and a sampler.
+        """Return the estimator that is set, or the default for a classifier and a sampler.
 
         Raises
         ------
         InputError
-            If exact expectations are asked for where there is no exact form.
+            If exact expectations are requested but not available.
         """
         exact = classifier.has_exact_form and sampler.has_exact_form(len(classifier.space))
         if self.estimator == "exact" and not exact:
@@ -79,15 +81,18 @@ class WindowSettings(TargetSettings):
         return self.estimator or ("exact" if exact else "samples")
 
     def block_for(self, classifier: Classifier) -> int:
-        """Windows per block that are set, or the default of a classifier."""
+        """Return the number of windows per block that is set, or the default for a classifier."""
         return self.block or (_BLOCK_EXACT_FORM if classifier.has_exact_form else _BLOCK)
 
 
 def no_exact_form(linear: bool) -> str:
-    """Message where exact expectations are asked for that do not exist."""
+    """Return the message for exact expectations that are not available."""
     if not linear:
-        return "networks have no exact form: set it to samples"
-    return "the sampler's draws, such as clipped ones, have no exact form: set it to samples"
+        return "there are no exact expectations for networks: set the estimator to samples"
+    return (
+        "there are no exact expectations for this sampler (clipped draws, for example): set the "
+        "estimator to samples"
+    )
 
 
 @METHODS.register
@@ -102,14 +107,18 @@ class PredictionDifference(MethodSettings, WindowSettings):
     sampler: Name = Field(description="name of the sampler")
     items_per_job: Positive | None = Field(
         None,
-        description="items that one job explains; does not change results; default: 200 for linear "
-        "classifiers, about an hour's work of a GPU for networks, at 50,000 passes a second",
+        description="number of items per job, which does not change results; default: 200 for "
+        "linear classifiers; for networks, about one hour of a GPU at 50,000 forward passes per "
+        "second",
     )
     batch_size: Positive | None = Field(
         None,
-        description="inputs per forward pass of a network; default: as suits the device",
+        description="number of inputs per forward pass of a network; default: depends on the "
+        "device",
     )
-    nifti: bool = Field(False, description="write one NIfTI of the relevance for each subject")
+    nifti: bool = Field(
+        False, description="write the relevance as NIfTI files, one per subject and target"
+    )
 
     @property
     def sampler_name(self) -> str:
@@ -118,7 +127,7 @@ class PredictionDifference(MethodSettings, WindowSettings):
 
     @property
     def window_side(self) -> int:
-        """K."""
+        """Side `k` of the windows."""
         return self.k
 
 
@@ -129,12 +138,12 @@ else:
 
 
 class ExpectationSettings(Settings):
-    """What the expectations of an explanation are made by (`preddiff open`)."""
+    """Sampler, windows, estimator and targets of an explanation (`preddiff open`)."""
 
     registries: ClassVar[dict[str, Registry[Any]]] = {"sampler": SAMPLERS}
     kinds_at: ClassVar[dict[str, int]] = {"sampler": 1}
 
-    sampler: AnySampler = Field(description="what redraws a window")
+    sampler: AnySampler = Field(description="sampler that redraws windows")
     windows: WindowSettings = Field(
         default_factory=WindowSettings, description="windows, estimator and targets"
     )
@@ -153,8 +162,10 @@ def code_of_expectations(classifier: Any, sampler: SamplerSettings) -> tuple[str
         f"{__name__}:{engine}",
         f"{__name__}:WindowSettings",
         f"{type(sampler).__module__}:{type(sampler).__name__}",
-        "preddiff.samplers.base:Sources",
+        "preddiff.methods.selection:sources_of",
         "preddiff.datasets.items:Items",
+        # Which windows of which part of an item the engine is asked for.
+        "preddiff.stages.explain:compute_blocks",
         *classifier.code,
     )
 
@@ -162,7 +173,7 @@ def code_of_expectations(classifier: Any, sampler: SamplerSettings) -> tuple[str
 def provenance(
     settings: WindowSettings, classifier: Classifier, sampler: SamplerSettings, seed: int
 ) -> dict[str, Any]:
-    """What expectations depend on, beside items, sampler, classifier and code."""
+    """Return what expectations depend on, besides items, sampler, classifier and code."""
     estimator = settings.estimator_for(classifier, sampler)
     found: dict[str, Any] = {
         "k": settings.k,
@@ -179,7 +190,7 @@ def provenance(
 
 @dataclass(frozen=True)
 class Request:
-    """What an engine is made for.
+    """What an engine computes.
 
     Attributes
     ----------
@@ -201,7 +212,7 @@ class Request:
 def linear_engine(
     settings: WindowSettings, estimator: Estimator, classifier: Any, request: Request
 ) -> Engine:
-    """Engine of a classifier that has an exact form."""
+    """Return the engine for a linear classifier."""
     sampler, windows, targets = request.sampler, request.windows, request.targets
     if estimator == "exact":
         return linear.Exact(classifier, sampler, windows, targets)
@@ -211,7 +222,7 @@ def linear_engine(
 def network_engine(
     settings: WindowSettings, classifier: Any, request: Request, batch_size: int | None
 ) -> Engine:
-    """Engine of a network, on the device that is set."""
+    """Return the engine for a network, on the device that is set."""
     device = device_of(settings.device)
     readout = Readout(request.targets)
     kind = Dense if settings.engine == "dense" else Incremental

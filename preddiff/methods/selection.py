@@ -1,4 +1,4 @@
-"""Which targets of which items an explanation is of, and what class each target is for an item."""
+"""Which items and targets an explanation covers, and the class of each target for each item."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ AnyClassifier = LinearClassifier | Network
 
 
 def chosen_items(items: Items, settings: TargetSettings) -> list[str]:
-    """Names of the items that are explained.
+    """Select the items that are explained, by name.
 
     Raises
     ------
@@ -41,15 +41,15 @@ def chosen_items(items: Items, settings: TargetSettings) -> list[str]:
 def chosen_targets(
     settings: TargetSettings, classifier: AnyClassifier, default: str = "probability:top-1"
 ) -> list[Target]:
-    """Targets that are explained.
+    """Select the targets that are explained.
 
     Parameters
     ----------
     settings : TargetSettings
     classifier : LinearClassifier or Network
     default : str
-        Target of a classifier that ranks classes, if none is named; of others it is the
-        probability of the second class.
+        Default target of classifiers that rank classes; for others it is the probability of the
+        second class.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def target_classes(
     classifier: AnyClassifier,
     predictions: pd.DataFrame | None,
 ) -> NDArray[np.int64]:
-    """Number of each target's class (items, targets); -1 for feature maps.
+    """Return the number of each target's class (items, targets); -1 for feature maps.
 
     Parameters
     ----------
@@ -79,12 +79,12 @@ def target_classes(
     items : sequence of str
     classifier : LinearClassifier or Network
     predictions : DataFrame, optional
-        Table of `preddiff predict`, by item; needed for true and top classes.
+        Table of `preddiff predict`, indexed by item; needed for true and top classes.
 
     Raises
     ------
     InputError
-        If there is no such class, or an item's class is not known.
+        If there is no such class, or the class of an item is unknown.
     """
     if not classifier.ranks_classes:
         numbers = [classifier.class_number(target.label) for target in targets]
@@ -95,7 +95,7 @@ def target_classes(
     largest = max((number for column in columns for number in column), default=-1)
     if largest >= len(classifier.classes):
         raise InputError(
-            "the classes of the table of predictions are not this network's; run preddiff predict"
+            "the table of predictions was made for another network; run preddiff predict again"
         )
     return np.array(columns, dtype=np.int64).T.reshape(len(items), len(targets))
 
@@ -106,21 +106,21 @@ def classes_of(
     class_number: Callable[[str], int],
     predictions: pd.DataFrame | None,
 ) -> list[int]:
-    """Number of a target's class for each item; -1 for feature maps.
+    """Return the number of a target's class for each item; -1 for feature maps.
 
     Parameters
     ----------
     target : Target
     items : sequence of str
     class_number : callable
-        Takes the name of a class to its number.
+        Returns the number of a class from its name.
     predictions : DataFrame, optional
         What `read_predictions` returns; needed for true and top classes.
 
     Raises
     ------
     InputError
-        If there is no such class, or an item's true class is not known.
+        If there is no such class, or the true class of an item is unknown.
     """
     if target.kind == "map":
         return [-1] * len(items)
@@ -132,7 +132,9 @@ def classes_of(
     column = "class" if rank is None else f"top{rank}"
     if column not in predictions:
         known = sum(f"top{n}" in predictions for n in range(1, len(predictions.columns) + 1))
-        raise InputError(f"target '{target}': only the top {known} classes are known")
+        raise InputError(
+            f"target '{target}': only the top {known} classes are in the table of predictions"
+        )
     unknown = [item for item in items if item not in predictions.index]
     if unknown:
         raise InputError(
@@ -143,14 +145,14 @@ def classes_of(
     for item, number in zip(items, found, strict=True):
         if number < 0:
             raise InputError(
-                f"target '{target}': the true class of item '{item}' is not known; name it in the "
+                f"target '{target}': the true class of item '{item}' is unknown; add it to the "
                 "dataset's sheet, or explain top-1"
             )
     return found
 
 
 def item_digests(items: Items, names: Sequence[str], classes: NDArray[np.int64]) -> list[str]:
-    """Digest of each explained item, of its values, and of its targets' classes."""
+    """Return a digest of each explained item: name, values, and classes of its targets."""
     return [
         digest_json((name, items.digests[items.number(name)], [int(c) for c in row]))
         for name, row in zip(names, classes, strict=True)
@@ -160,13 +162,13 @@ def item_digests(items: Items, names: Sequence[str], classes: NDArray[np.int64])
 def sources_of(
     inputs: Inputs, items: Items, classifier: AnyClassifier, l: int | None, seed: int
 ) -> Sources:
-    """What the sampler of an explanation learns from.
+    """Return the data that the sampler of an explanation is made from.
 
     Parameters
     ----------
     inputs : Inputs
     items : Items
-        The explained ones, which are also learnt from unless the inputs name others.
+        The explained items, which are also the donors unless the inputs contain others.
     classifier : LinearClassifier or Network
     l : int, optional
         Side of the surroundings.
@@ -177,7 +179,7 @@ def sources_of(
 
 
 def about_classifier(classifier: AnyClassifier) -> dict[str, Any]:
-    """Attributes of a store that tell what the classifier sees and knows."""
+    """Return the attributes of a store that describe its classifier."""
     return {
         "corner": list(classifier.corner),
         "space": list(classifier.space),

@@ -1,4 +1,4 @@
-"""Sensitivity maps: the gradient of a target with respect to the pixels (Simonyan et al. 2013)."""
+"""Sensitivity maps: gradients of targets with respect to the input (Simonyan et al. 2013)."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,41 +14,41 @@ from preddiff.targets import Target
 
 @METHODS.register
 class Sensitivity(MethodSettings):
-    """The sensitivity map of Simonyan et al. 2013: magnitudes of gradients, a baseline."""
+    """The sensitivity map of Simonyan et al. (2013): magnitudes of gradients, as a baseline."""
 
     shows_evidence: ClassVar[bool] = False
-    # The score of a class before the softmax, as they take it.
+    # The score of a class before the softmax, as in their paper.
     default_target: ClassVar[str] = "logit:top-1"
 
     method: Literal["sensitivity"] = Field(description="sensitivity")
 
     def maps(self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target]) -> Maps:
-        """Magnitudes with respect to the classifier's inputs; of pixels they differ by std."""
+        """Compute magnitudes of gradients with respect to the standardised input."""
         return Maps.exact(*sensitivity(partial(nodes, item=item), x))
 
 
 def sensitivity(nodes: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Magnitude of the gradient of each target, the largest over channels.
+    """Compute the magnitude of the gradient of each target, and its maximum over channels.
 
     Section 3.1 of Simonyan, Vedaldi, Zisserman (2013), "Deep inside convolutional networks". They
-    take the score of a class before the softmax; of a probability the gradient vanishes where the
-    network is sure.
+    use the score of a class before the softmax; the gradient of a probability vanishes if it is
+    close to 0 or 1.
 
     Parameters
     ----------
     nodes : callable
-        Takes inputs (n, channels, *space) to the targets' values (n, targets), differentiably.
+        Differentiable function from inputs (n, channels, *space) to values (n, targets).
     x : tensor (channels, *space)
 
     Returns
     -------
     values : tensor (targets,)
-        Of the targets for the input.
+        Values of the targets for the input.
     maps : tensor (targets, *space)
-        Never negative.
+        Non-negative.
     """
     inputs = x[None].clone().requires_grad_()
-    # A copy, for a network may change its input in place.
+    # A copy, because a network may change its input in place.
     values = nodes(inputs.clone())[0]
     maps = [
         torch.autograd.grad(value, inputs, retain_graph=True)[0][0].abs().amax(0)

@@ -1,1 +1,1 @@
-"""Samplers: what redraws a window."""
+"""Samplers, which redraw windows."""

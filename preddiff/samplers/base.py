@@ -1,4 +1,4 @@
-"""What samplers have in common: their protocol, settings and registry, and the seeds of draws."""
+"""Protocol of samplers, base class and registry of their kinds, and the seeds of draws."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,22 +18,28 @@ from preddiff.windows import Block, IntArray, Windows, offsets
 
 
 def generator(seed: int, item: str, block: Block) -> torch.Generator:
-    """Source of the draws of one block of one item, on the host.
+    """Create the random generator of one block of one item, on the host.
 
-    Draws are a function of seed, item and block alone: never of batch size, shard, restart or
-    device.
+    Draws depend on seed, item and block only, not on batch size, shard, restart or device.
     """
     return torch.Generator().manual_seed(seed_of(seed, item, block.number))
 
 
-def seed_of(*parts: int | str) -> int:
-    """Seed for one of many sources of random numbers, from what names it."""
+def seed_of(*parts: int | str, bits: int = 63) -> int:
+    """Derive the seed of a random generator from the names and numbers that identify it.
+
+    Parameters
+    ----------
+    *parts : int or str
+    bits : int
+        Bits of the seed: torch takes 63, NumPy any number.
+    """
     digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int.from_bytes(digest[:8], "big") >> (64 - bits)
 
 
 class Sampler(Protocol):
-    """What redraws a window."""
+    """Redraws windows."""
 
     @property
     def random(self) -> bool:
@@ -49,7 +55,7 @@ class Sampler(Protocol):
         samples: int,
         generator: torch.Generator,
     ) -> Tensor:
-        """Draw the windows of a block anew.
+        """Draw the windows of a block.
 
         Draws are made on the host, so that they are the same on every device.
 
@@ -64,24 +70,24 @@ class Sampler(Protocol):
         samples : int
             Number S of draws per window.
         generator : torch.Generator
-            Of the host, whatever the input's device.
+            On the host, also if the input is on another device.
 
         Returns
         -------
         float32 tensor (windows in block, S or 1, channels * k**d)
-            On the input's device; 1 where the sampler is not random.
+            On the device of the input; 1 draw if the sampler is not random.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What a sampler learns from.
+    """The data that a sampler is made from.
 
     Attributes
     ----------
     items : Items
-        Data store whose training items lend patches.
+        Data store whose training items are used.
     slab : tuple of slice
         Part of the items that the classifier sees.
     l : int, optional
@@ -89,7 +95,7 @@ class Sources:
     gaussian : Path, optional
         Store of the patch Gaussian.
     seed : int
-        Of the study.
+        Seed of the study.
     """
 
     items: Items
@@ -110,7 +116,7 @@ class Sources:
 
 
 class SamplerSettings(Settings):
-    """What redraws a window.
+    """A sampler, which redraws windows.
 
     Attributes
     ----------
@@ -122,29 +128,29 @@ class SamplerSettings(Settings):
 
     dataset: Name | None = Field(
         None,
-        description="dataset that patches and donors are taken from; default: the explained one",
+        description="dataset that provides patches and donors; default: the explained dataset",
     )
 
     @property
     def gaussian(self) -> Settings | None:
-        """How the patch Gaussian is fitted that it draws from, if it needs one."""
+        """Settings of the patch Gaussian that it draws from; None if it needs none."""
         return None
 
     @property
     def depends_on_location(self) -> bool:
-        """Whether draws depend on the place in the items, which have to be aligned then."""
+        """Whether draws depend on the location in the items, which then have to be aligned."""
         return False
 
     def input_files(self) -> list[Path]:
-        """The user's files that it is made from."""
+        """List the user's files that it depends on."""
         return []
 
     def has_exact_form(self, dimensions: int) -> bool:
-        """Whether a linear classifier's expectations are known exactly under this sampler."""
+        """Whether exact expectations of linear classifiers are available for this sampler."""
         return True
 
     def provenance(self, sources: Sources) -> dict[str, Any]:
-        """What draws depend on, for an expectation store's provenance.
+        """Return what draws depend on, for the provenance of an expectation store.
 
         Raises
         ------
@@ -168,7 +174,7 @@ SAMPLERS: Registry[type[SamplerSettings]] = Registry("preddiff.samplers")
 
 
 def window_voxels(windows: Windows, block: Block, channels: int) -> IntArray:
-    """Voxels of a block's windows in the flattened input (channels, *space).
+    """Return the voxels of a block's windows, as indices into the flattened input.
 
     Returns
     -------

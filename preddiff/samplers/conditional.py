@@ -1,4 +1,4 @@
-"""The conditional sampler: a window given its surroundings, from a Gaussian over patches."""
+"""The conditional sampler: draws from a patch Gaussian, conditioned on the surroundings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,44 +21,44 @@ from preddiff.windows import Block, FloatArray, IntArray, Surroundings, Windows,
 
 @SAMPLERS.register
 class ConditionalSettings(SamplerSettings, GaussianSettings):
-    """Draws from a Gaussian over patches, given the surroundings; global or by location."""
+    """Draws from a patch Gaussian, conditioned on the surroundings; global or by location."""
 
     needs_surroundings: ClassVar[bool] = True
 
     kind: Literal["conditional"] = Field(description="conditional")
     clip: bool | None = Field(
         None,
-        description="cut draws to the range of the training items, which needs estimator samples; "
+        description="clip draws to the range of the training items, which needs estimator samples; "
         "default: true for images, false for volumes",
     )
 
     @property
     def gaussian(self) -> GaussianSettings:
-        """How the patch Gaussian is fitted."""
+        """Settings of the patch Gaussian."""
         return self.part(GaussianSettings)
 
     @property
     def depends_on_location(self) -> bool:
-        """Whether there is a Gaussian for each cell of a grid over the items."""
+        """Whether there is one Gaussian for each cell of a grid over the items."""
         return self.grid is not None
 
     def clips(self, dimensions: int) -> bool:
-        """Whether draws are cut, for items of 2 or 3 dimensions."""
+        """Whether draws are clipped, for items of 2 or 3 dimensions."""
         return dimensions == 2 if self.clip is None else self.clip
 
     def has_exact_form(self, dimensions: int) -> bool:
-        """Whether draws are normal: unless they are cut."""
+        """Whether draws are normal, which they are unless they are clipped."""
         return not self.clips(dimensions)
 
     def provenance(self, sources: Sources) -> dict[str, Any]:
-        """Gaussian and clip range; checks that the Gaussian fits the items."""
+        """Digest of the Gaussian and range of draws; checks that the Gaussian fits the items."""
         path = _store(sources)
         fitted = load_gaussian(path)
         if fitted.l != sources.l:
             raise InputError(f"{path} was fitted for l = {fitted.l}, not for l = {sources.l}")
         if fitted.channels != sources.items.channels:
             raise InputError(
-                f"{path} was fitted on items of {fitted.channels} channels, these have "
+                f"{path} was fitted on items of {fitted.channels} channels, but these have "
                 f"{sources.items.channels}"
             )
         span = self._range(sources)
@@ -88,13 +88,13 @@ def _store(sources: Sources) -> Path:
 
 @dataclass(frozen=True)
 class Conditional:
-    """Redraws a window from its patch Gaussian, given its surroundings (section 3.1 of the paper).
+    """Redraws windows from a patch Gaussian, conditioned on the surroundings (section 3.1).
 
     Attributes
     ----------
     gaussian : PatchGaussian or LocatedPatchGaussian
     clip : (float, float), optional
-        Range that draws are cut to, as the published implementation does; not in the paper.
+        Range that draws are clipped to, as in the published implementation; not in the paper.
     """
 
     random: ClassVar[bool] = True
@@ -132,10 +132,10 @@ class Conditional:
         return draws.to(x.device)
 
     def fill(self, x: Tensor, windows: Windows) -> Tensor:
-        """Replace all of an input (channels, *space) by the conditional means of windows.
+        """Replace an input (channels, *space) by the conditional means of windows.
 
-        Each mean is given the surroundings in the intact input. Where windows overlap, the last
-        one counts.
+        Each window is conditioned on its surroundings in the intact input. Where windows overlap,
+        the last one is used.
         """
         block = windows.everything
         voxels = torch.from_numpy(window_voxels(windows, block, len(x)))
@@ -149,7 +149,7 @@ class Conditional:
     def normal_shift(
         self, weights: FloatArray, windows: Windows, block: Block
     ) -> tuple[sparse.csr_array, FloatArray, FloatArray]:
-        """Distribution of a weighted sum's shift; see `HasNormalShift`.
+        """Return the distribution of the shift of a weighted sum; see `HasNormalShift`.
 
         Raises
         ------
@@ -192,7 +192,7 @@ class Conditional:
     def _moments(
         self, x: Tensor, windows: Windows, block: Block
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Windows of a block, as numbers; their means; the factor that their draws share.
+        """Yield numbers of windows in the block, their means, and the common factor of their draws.
 
         The input lies on the host.
         """
@@ -225,14 +225,14 @@ class Conditional:
 def groups(
     gaussian: Gaussian, surroundings: Surroundings, block: Block
 ) -> Iterator[tuple[list[int], IntArray]]:
-    """Windows of a block that share their conditional distribution's parameters.
+    """Group the windows of a block by the parameters of their conditional distributions.
 
     Yields
     ------
     key : list of int
-        Cell of the Gaussian, then the position of the window in its surroundings.
+        Cell of the Gaussian, followed by the position of the windows in their surroundings.
     members : int64 array
-        The windows, as numbers within the block.
+        Numbers of the windows within the block.
     """
     cells = gaussian.cells(surroundings.first_voxels(block))
     keys = np.column_stack([cells, surroundings.positions(block)])
@@ -244,7 +244,7 @@ def groups(
 
 
 def _filled(x: Tensor, voxels: Tensor, values: Tensor) -> Tensor:
-    """Copy of an input with values (windows, m) at voxels (windows, m); later windows count."""
+    """Copy an input and set voxels (windows, m) to values (windows, m), window by window."""
     filled = x.reshape(-1).clone()
     for place, value in zip(voxels, values, strict=True):
         filled[place] = value

@@ -1,7 +1,7 @@
 """Exact forms of samplers: the distribution of a weighted sum of voxels when windows are redrawn.
 
-A sampler that has one of them serves the exact estimator of linear classifiers, which makes no
-draws. A sampler that has none needs not say so.
+The exact estimator of linear classifiers makes no draws; it works with samplers that implement one
+of these protocols.
 """
 
 from typing import Protocol, runtime_checkable
@@ -20,7 +20,7 @@ class HasNormalShift(Protocol):
     def normal_shift(
         self, weights: FloatArray, windows: Windows, block: Block
     ) -> tuple[sparse.csr_array, FloatArray, FloatArray]:
-        """Distribution of weights . (x' - x), where x' is x with one window redrawn.
+        """Return the distribution of weights . (x' - x), where x' is x with one window redrawn.
 
         Parameters
         ----------
@@ -63,12 +63,12 @@ class HasFiniteValues(Protocol):
         ...
 
     def choices(self, item: str) -> IntArray:
-        """Values that an item's windows may be replaced by, as rows of `weighted_sums`."""
+        """Return which values can replace windows of an item, as rows of `weighted_sums`."""
         ...
 
 
 def window_sums(weights: FloatArray, windows: Windows, block: Block) -> sparse.csr_array:
-    """Operator from a flattened input to the weighted sums of its windows.
+    """Return the operator from a flattened input to the weighted sums of its windows.
 
     Parameters
     ----------
@@ -86,13 +86,13 @@ def window_sums(weights: FloatArray, windows: Windows, block: Block) -> sparse.c
 
 
 def sparse_rows(values: FloatArray, columns: IntArray, width: int) -> sparse.csr_array:
-    """Sparse matrix whose rows have equally many values.
+    """Build a sparse matrix whose rows have the same number of values.
 
     Parameters
     ----------
     values : float64 array (rows, m)
     columns : int64 array (rows, m)
-        Where the values stand.
+        Columns of the values.
     width : int
         Number of columns.
 

@@ -19,6 +19,7 @@ from preddiff.datasets.slab import Slab, slab_of
 from preddiff.errors import InputError
 from preddiff.progress import options as progress_options
 from preddiff.progress import progress
+from preddiff.samplers.base import seed_of
 from preddiff.samplers.gaussian import (
     Gaussian,
     Grid,
@@ -31,7 +32,14 @@ from preddiff.samplers.gaussian import (
 from preddiff.settings.base import Positive, Settings, Share
 from preddiff.storage.files import replace_folder
 from preddiff.storage.provenance import digest_json
-from preddiff.storage.stores import Variable, array, attributes, create, describe, open_store
+from preddiff.storage.stores import (
+    Variable,
+    array,
+    attributes,
+    create,
+    open_store,
+    update_attributes,
+)
 from preddiff.windows import FloatArray
 
 DIGEST = "digest"
@@ -41,24 +49,29 @@ RANGE = "range"
 class GaussianSettings(Settings):
     """How a patch Gaussian is fitted (`preddiff gaussian`)."""
 
-    patches: Positive = Field(100_000, description="patches that the global Gaussian is fitted on")
+    patches: Positive = Field(
+        100_000, description="number of patches that the global Gaussian is fitted on"
+    )
     shrinkage: Share | None = Field(
-        None, description="share of the scaled identity; default: by the OAS estimator"
+        None, description="weight of the scaled identity in the covariance; default: OAS estimate"
     )
     grid: tuple[Positive, Positive, Positive] | None = Field(
         None,
-        description="cells of a grid over the volume, with one Gaussian per cell; default: one "
-        "Gaussian for all places",
+        description="number of cells along each axis of a grid over the volume, with one Gaussian "
+        "per cell; default: one Gaussian for all locations",
     )
     channels: Literal["joint", "independent"] = Field(
         "joint",
-        description="one Gaussian over all channels, as in the paper, or one for each channel",
+        description="joint: one Gaussian over all channels, as in the paper; independent: one for "
+        "each channel",
     )
-    cell_patches: Positive = Field(5000, description="patches that a cell's Gaussian is fitted on")
+    cell_patches: Positive = Field(
+        5000, description="number of patches that each cell's Gaussian is fitted on"
+    )
     strength: Annotated[float, Field(gt=0)] | None = Field(
         None,
-        description="number of patches that the global Gaussian counts for in a cell; default: the "
-        "number of voxels in a patch",
+        description="weight of the global Gaussian in each cell, as a number of patches; default: "
+        "the number of voxels in a patch",
     )
 
 
@@ -105,7 +118,7 @@ def fit_gaussian(
         else:
             provenance["slab"] = slab.model_dump(mode="json")
             _write_located(folder, items, everywhere, settings, slab, seed, provenance)
-        describe(folder, {RANGE: span})
+        update_attributes(folder, {RANGE: span})
 
 
 def load_gaussian(path: Path) -> Gaussian:
@@ -153,7 +166,7 @@ def _fit_everywhere(
     each = -(-settings.patches // len(numbers))
 
     def moments(number: int) -> _Part:
-        source = np.random.default_rng(_seed(seed, items.names[number]))
+        source = np.random.default_rng(seed_of(seed, items.names[number], bits=64))
         item = items.read([number])[0]
         patches = draw_patches(item, l, each, source)
         return _Part(Moments.of(patches), float(item.min()), float(item.max()))
@@ -186,10 +199,6 @@ class _Part:
         )
 
 
-def _seed(seed: int, name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:8], "big")
-
-
 def _write_everywhere(
     folder: Path, gaussian: PatchGaussian, provenance: Mapping[str, object]
 ) -> None:
@@ -198,7 +207,7 @@ def _write_everywhere(
     group = zarr.open_group(folder, mode="r+", use_consolidated=False)
     array(group, "mean")[:] = gaussian.mean
     array(group, "covariance")[:] = gaussian.covariance
-    describe(
+    update_attributes(
         folder,
         {
             "l": gaussian.l,
@@ -237,7 +246,7 @@ def _write_located(
         array(group, "covariance")[row] = moments.covariance
         digest.update(_digest([(moments.mean, moments.covariance)]).encode())
         counts.append(len(own))
-    describe(
+    update_attributes(
         folder,
         {
             "l": everywhere.l,

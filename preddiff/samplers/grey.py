@@ -1,4 +1,4 @@
-"""The grey sampler: a constant, which is occlusion."""
+"""The grey sampler: occlusion by a constant value."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -15,15 +15,15 @@ from preddiff.windows import Block, FloatArray, IntArray, Windows
 
 @SAMPLERS.register
 class GreySettings(SamplerSettings):
-    """Fills windows with a constant."""
+    """Fills windows with a constant value (occlusion)."""
 
     kind: Literal["grey"] = Field(description="grey")
     value: float | None = Field(
-        None, description="the constant; default: the mean of the training items"
+        None, description="the constant value; default: the mean of the training items"
     )
 
     def provenance(self, sources: Sources) -> dict[str, Any]:
-        """The constant, and the training items whose mean it may be."""
+        """The value, and the training items, whose mean is the default."""
         return {
             "sampler": self.kind,
             "training items": sources.training_digest,
@@ -39,7 +39,7 @@ class GreySettings(SamplerSettings):
 
 @dataclass(frozen=True)
 class Grey:
-    """Replaces a window by a constant: occlusion, for comparison.
+    """Fills windows with a constant value: occlusion, as a baseline.
 
     Attributes
     ----------
@@ -67,10 +67,10 @@ class Grey:
         samples: int,
         generator: torch.Generator,
     ) -> Tensor:
-        """Fill with the constant; see `Sampler.draw`."""
+        """Fill windows with the value; see `Sampler.draw`."""
         size = x.shape[0] * windows.k ** (x.ndim - 1)
         return torch.full((block.size, 1, size), self.value, dtype=x.dtype, device=x.device)
 
     def fill(self, x: Tensor, windows: Windows) -> Tensor:
-        """Replace all of an input by the constant."""
+        """Replace an input by the value."""
         return torch.full_like(x, self.value)

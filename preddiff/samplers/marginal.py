@@ -1,4 +1,4 @@
-"""The marginal sampler: what other items have at the window's place."""
+"""The marginal sampler: windows of other items at the same location."""
 
 import sys
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _VALUES_AT_A_TIME = 2**23
 
 @SAMPLERS.register
 class MarginalSettings(SamplerSettings):
-    """Takes what other items have at the same place: training items, of 512 MB at most."""
+    """Takes windows of training items at the same location, of 512 MB of them at most."""
 
     kind: Literal["marginal"] = Field(description="marginal")
 
@@ -62,16 +62,16 @@ def _donors(sources: Sources) -> IntArray:
 
 @dataclass(frozen=True)
 class Marginal:
-    """Redraws a window by what other items have at the same place.
+    """Replaces windows by those of other items at the same location.
 
     Attributes
     ----------
     donors : array (n, channels, *space)
         Values, in units of `scale`.
     names : sequence of str
-        Names of the donors: an item never lends to itself.
+        Names of the donors; an item is never its own donor.
     scale : float
-        What donors are multiplied with: images are kept as 8-bit numbers.
+        Factor that donors are multiplied by; images are kept as 8-bit integers.
     """
 
     random: ClassVar[bool] = True
@@ -81,7 +81,7 @@ class Marginal:
     scale: float = 1.0
 
     def choices(self, item: str) -> IntArray:
-        """Donors that may lend to an item: all but the item itself.
+        """Return the donors for an item: all except the item itself.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class Marginal:
         """Apply an operator to every donor; see `HasFiniteValues`."""
         flat = self.donors.reshape(len(self.donors), -1)
         sums = np.empty((operator.shape[0], len(flat)))
-        # A few donors at a time, since the operator takes float64.
+        # A few donors at a time, because they are converted to float64.
         step = max(1, _VALUES_AT_A_TIME // flat.shape[1])
         for start in range(0, len(flat), step):
             part = slice(start, start + step)
@@ -113,7 +113,7 @@ class Marginal:
         samples: int,
         generator: torch.Generator,
     ) -> Tensor:
-        """Draw donors at random, for each window anew; see `Sampler.draw`."""
+        """Draw donors at random, independently for each window; see `Sampler.draw`."""
         others = torch.from_numpy(self.choices(item))
         chosen = others[torch.randint(len(others), (block.size, samples), generator=generator)]
         voxels = torch.from_numpy(window_voxels(windows, block, len(x)))

@@ -1,4 +1,4 @@
-"""A sampler of the user's own, from a Python file: an inpainting network, say."""
+"""Samplers from Python files of the user, such as an inpainting network."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -15,31 +15,31 @@ from preddiff.windows import Block, Windows
 
 @SAMPLERS.register
 class ModuleSettings(SamplerSettings):
-    """Draws by a function of your own.
+    """Draws windows by your own function, from a Python file.
 
-    The object is called once, with the training items of the sampler's dataset as a
-    `preddiff.TrainingItems`, and returns the function that draws: `draw(x, mask, samples,
-    generator)` takes an item `x`, a float32 tensor (channels, *space), the window as a bool tensor
-    (*space), the number of draws and a source of random numbers, a `torch.Generator` of the CPU, to
-    as many copies of the item with the window redrawn, a tensor (samples, channels, *space).
+    The object is called once, with the training items of the sampler's dataset as
+    `preddiff.TrainingItems`, and returns a function `draw(x, mask, samples, generator)`. Its
+    arguments are an item `x`, as a float32 tensor (channels, *space); the window, as a bool tensor
+    (*space); the number of draws; and a `torch.Generator` on the CPU. It returns copies of the item
+    with the window redrawn, as a tensor (samples, channels, *space).
     """
 
     kind: Literal["module"] = Field(description="module")
     module: user_code.Reference = Field(
-        description="path/to/file.py:name, a function or class that is called with the training "
-        "items and returns a function draw(x, mask, samples, generator)"
+        description="path/to/file.py:name, a function or class that takes the training items and "
+        "returns a function draw(x, mask, samples, generator)"
     )
 
     def input_files(self) -> list[Path]:
-        """The Python file, and what it imports from its own folder."""
+        """List the Python file and the modules that it imports from its folder."""
         return user_code.files_of(self.module)
 
     def has_exact_form(self, dimensions: int) -> bool:
-        """Whether its distribution is known: no."""
+        """False, because the distribution of the draws is unknown."""
         return False
 
     def provenance(self, sources: Sources) -> dict[str, Any]:
-        """Name of the object, digest of its file and what that imports, and the training items."""
+        """Name of the object, digest of its file and imports, and digest of the training items."""
         return {
             "sampler": self.kind,
             "object": user_code.name_of(self.module),
@@ -54,8 +54,8 @@ class ModuleSettings(SamplerSettings):
             draw = factory(TrainingItems(sources))
         if not callable(draw):
             raise InputError(
-                f"{self.module} returned a {type(draw).__name__}: it must return the function "
-                "that draws"
+                f"{self.module} returned a {type(draw).__name__}: it must return a function "
+                "draw(x, mask, samples, generator)"
             )
         return UserSampler(self.module, draw)
 
@@ -82,18 +82,18 @@ class TrainingItems:
         return len(self._numbers)
 
     def __getitem__(self, number: int) -> Tensor:
-        """Training item of a number, a float32 tensor (channels, *space), read when asked for."""
+        """Read a training item, as a float32 tensor (channels, *space)."""
         found = self._sources.items.read([self._numbers[number]], self._sources.slab)
         return torch.from_numpy(found[0])
 
 
 class UserSampler:
-    """Draws by a user's function, window by window.
+    """Redraws windows by a user's function, one by one.
 
     Parameters
     ----------
     reference : str
-        Where the function comes from, for messages.
+        `path/to/file.py:name` that made the function, for error messages.
     draw : callable
     """
 
@@ -117,7 +117,7 @@ class UserSampler:
         Raises
         ------
         InputError
-            If the function fails, or returns something of another shape or not finite.
+            If the function fails, or returns another shape or values that are not finite.
         """
         rows = []
         for start in windows.first_voxels(block):

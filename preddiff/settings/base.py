@@ -1,4 +1,4 @@
-"""What all settings have in common: their base, their types, and how faults are reported."""
+"""Base class and common types of all settings, and the messages for invalid ones."""
 
 import difflib
 from pathlib import Path
@@ -17,11 +17,11 @@ from pydantic import (
 from preddiff.errors import InputError
 from preddiff.registry import Registry
 
-# Names become parts of file names, so that they hold nothing that a path or a shell could read.
+# Names become parts of file names, so characters with a meaning in paths or shells are excluded.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
-# Items keep the names that a table or a file gives them. A leading hyphen would be an option.
+# Items keep the names in their table or file. A leading hyphen would be read as an option.
 ItemName = Annotated[str, StringConstraints(pattern=r"^[^-]")]
-# Seeds and counts stay within what NumPy, torch and Zarr hold in 64 bits.
+# Seeds and counts must fit into the 64-bit integers of NumPy, torch and Zarr.
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -30,14 +30,14 @@ Model = TypeVar("Model", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of all settings: unknown keys are refused by name, with the nearest valid one."""
+    """Base class of all settings; unknown keys raise an error that suggests the nearest one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    # Depth of the objects of several kinds below a key: 1 for the key's own value, 2 for the
-    # values of the mapping that it holds.
+    # Keys with objects of several kinds, and the depth of these objects below the key: 1 for the
+    # value itself, 2 for the values of a mapping.
     kinds_at: ClassVar[dict[str, int]] = {}
-    # Registry of the kinds that a key's value may be of.
+    # Registry of the kinds that the value of a key can have.
     registries: ClassVar[dict[str, "Registry[Any]"]] = {}
 
     @model_validator(mode="before")
@@ -50,12 +50,12 @@ class Settings(BaseModel):
         return data
 
     def part(self, model: type[Model]) -> Model:
-        """Return the settings of a base of this model: what one stage depends on."""
+        """Return the settings of one base class, for a stage that depends on these only."""
         return model(**{key: getattr(self, key) for key in model.model_fields})
 
 
 def unknown(key: str, valid: list[str], what: str = "key") -> str:
-    """Message for a key or name that does not exist, with the nearest valid one."""
+    """Return the message for an unknown key or name, which suggests the nearest valid one."""
     near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"valid {what}s are {', '.join(valid)}"
     return f"unknown {what} '{key}': {hint}"
@@ -78,19 +78,19 @@ def read_yaml(path: Path) -> Any:
 
 
 def validate(model: type[Model], data: Any, source: str) -> Model:
-    """Check settings.
+    """Validate settings.
 
     Parameters
     ----------
     model : type
     data : mapping
     source : str
-        Where the settings come from, for messages.
+        Origin of the settings, for error messages.
 
     Raises
     ------
     InputError
-        With one line for each wrong key or value.
+        If a key or value is invalid; the message has one line for each.
     """
     try:
         return model.model_validate(data)
@@ -106,17 +106,18 @@ def _line(model: type[Settings], problem: Any) -> str:
         message = "this key is required"
     elif problem["type"] == "union_tag_not_found":
         given = isinstance(problem["input"], dict)
-        message = "the key 'kind' is required" if given else "give keys and their values"
+        message = "the key 'kind' is required" if given else "keys and their values are required"
     elif problem["type"] == "union_tag_invalid":
         context = problem["ctx"]
-        message = f"kind '{context['tag']}' is none of {context['expected_tags']}"
+        message = f"unknown kind '{context['tag']}': valid kinds are {context['expected_tags']}"
     return f"{where}: {message}" if where else message
 
 
 def _places(model: type[Settings], places: list[Any]) -> list[str]:
-    """Keys that lead to a fault, without the kinds that pydantic puts between them.
+    """Return the keys that lead to an invalid value.
 
-    An object of one of several kinds, such as `classifiers.<name>`, has its kind named after it.
+    Pydantic inserts the kind after objects of several kinds, such as `classifiers.<name>`; it is
+    removed.
     """
     depth = model.kinds_at.get(str(places[0])) if places else None
     if depth is not None and len(places) > depth:

@@ -1,8 +1,8 @@
-"""Write what documents the configuration: config/README.md and the schema that editors read.
+"""Write the documentation of the configuration: config/README.md and the schema for editors.
 
     python -m preddiff.settings.document
 
-writes both into the repository's folder; a test checks that they are in step with the settings.
+writes both files in the repository; a test checks that they match the settings.
 """
 
 import json
@@ -30,16 +30,16 @@ _SECTIONS: list[tuple[str, Registry[Any]]] = [
     ("explanations", METHODS),
     ("figures", FIGURES),
 ]
-_KEYS = {"datasets": "from", "explanations": "of method"}
+_KEYS = {"datasets": "with key", "explanations": "of method"}
 
 
 def tables() -> str:
-    """Table of every key of a configuration, in Markdown: the body of config/README.md."""
+    """Return tables of all configuration keys in Markdown, the body of config/README.md."""
     return "\n".join(_table(title, model) for title, model in _models())
 
 
 def schema() -> str:
-    """JSON Schema of a configuration."""
+    """Return the JSON schema of a configuration."""
     return json.dumps(Study.model_json_schema(), indent=2) + "\n"
 
 
@@ -60,7 +60,7 @@ def _nested(model: type[Settings]) -> Iterator[tuple[str, type[Settings]]]:
 
 
 def _table(title: str, model: type[Settings]) -> str:
-    # The first paragraph; what follows is for programmers.
+    # Only the first paragraph; the rest is for developers.
     text = (model.__doc__ or "").strip().partition("\n\n")[0]
     lines = [f"## {title}", "", text, "", "| key | default | meaning |", "| --- | --- | --- |"]
     for key, field in model.model_fields.items():
@@ -78,12 +78,12 @@ def _default(value: Any) -> str:
 
 
 def write(root: Path = ROOT) -> None:
-    """Write both files; the text of config/README.md before the first table is kept.
+    """Write both files. The text of config/README.md before the first table is kept.
 
     Parameters
     ----------
     root : Path
-        Folder of the repository.
+        Root folder of the repository.
     """
     readme = root / README
     head = readme.read_text().partition("## The study")[0]

@@ -1,4 +1,4 @@
-"""Settings on the command line: as readable options, or as one JSON argument."""
+"""Settings on the command line, as options or as one JSON argument."""
 
 import argparse
 import json
@@ -18,31 +18,31 @@ from preddiff.settings.base import Settings, validate
 Model = TypeVar("Model", bound=Settings)
 
 _SOURCE = "command line"
-# Larger numbers fit into no array and no seed.
+# Largest 64-bit integer: the limit of seeds and array sizes.
 _LARGEST = 2**63 - 1
 
 
 def add_settings(
     parser: argparse.ArgumentParser, model: "type[Settings] | Registry[Any]", *omit: str
 ) -> None:
-    """Add `--settings`, one JSON object, and an option for each key of a model.
+    """Add `--settings`, which takes a JSON object, and an option for each key of a model.
 
-    Rules of the workflow give the JSON, which keeps every type; people give options.
+    The rules of the workflow pass JSON, which preserves types; the options are for manual use.
 
     Parameters
     ----------
     parser : argparse.ArgumentParser
     model : type of Settings, or Registry
-        Of a registry, the options of all kinds, and one that names the kind. Settings that are
-        fields of other settings have their options among them.
+        For a registry, the options of all kinds are added, and one that selects the kind. Options
+        of nested settings are added at the same level.
     *omit : str
-        Keys without an option, which the command gives itself.
+        Keys without an option, because the command sets them.
     """
     group = parser.add_argument_group("settings")
     group.add_argument(
         "--settings",
         metavar="JSON",
-        help="all settings as one JSON object, in place of the options below",
+        help="all settings as one JSON object, instead of the options below",
     )
     added: set[str] = set(omit)
     for key, field, kinds in _options(model):
@@ -52,7 +52,7 @@ def add_settings(
 
 
 def read_settings(arguments: argparse.Namespace, model: type[Model], **given: Any) -> Model:
-    """Settings of a model from parsed arguments.
+    """Return the settings that parsed arguments contain.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def read_settings(arguments: argparse.Namespace, model: type[Model], **given: An
     Raises
     ------
     InputError
-        If a value is wrong.
+        If a value is invalid.
     """
     found = _json(arguments)
     return validate(
@@ -73,7 +73,7 @@ def read_settings(arguments: argparse.Namespace, model: type[Model], **given: An
 
 
 def read_kind(arguments: argparse.Namespace, kinds: Registry[Any], **given: Any) -> Any:
-    """Settings of one of the kinds of a registry from parsed arguments; see `read_settings`."""
+    """Return settings of one of the kinds of a registry; see `read_settings`."""
     found = _json(arguments)
     if found is None:
         kind = _kind(arguments, kinds)
@@ -84,14 +84,13 @@ def read_kind(arguments: argparse.Namespace, kinds: Registry[Any], **given: Any)
 
 
 def write_settings(settings: Settings | None = None, **parts: Any) -> str:
-    """Settings as the JSON that `--settings` takes.
+    """Convert settings to the JSON that `--settings` accepts.
 
     Parameters
     ----------
     settings : Settings, optional
     **parts
-        In place of it, the values of settings that consist of others; those that are None are left
-        at their defaults.
+        Instead of `settings`: the values of nested settings, by key; None stands for the default.
     """
     if settings is not None:
         return json.dumps(settings.model_dump(mode="json"))
@@ -110,20 +109,20 @@ def _json(arguments: argparse.Namespace) -> Any:
     try:
         return json.loads(arguments.settings)
     except json.JSONDecodeError as error:
-        raise InputError(f"--settings: not readable as JSON: {error}") from None
+        raise InputError(f"--settings: invalid JSON: {error}") from None
 
 
 def _kind(arguments: argparse.Namespace, kinds: Registry[Any]) -> Any:
     name = getattr(arguments, kinds.key, None) or kinds.default
     if name not in kinds.names():
-        raise InputError(f"--{kinds.key}: give one of {', '.join(kinds.names())}")
+        raise InputError(f"--{kinds.key}: choose one of {', '.join(kinds.names())}")
     return kinds[name]
 
 
 def _options(
     model: "type[Settings] | Registry[Any]",
 ) -> Iterator[tuple[str, FieldInfo, list[str]]]:
-    """Keys of a model, their fields, and the kinds that have them, if not all do."""
+    """Yield keys and fields of a model, and the kinds that have each key unless all do."""
     if isinstance(model, Registry):
         fields: dict[str, tuple[FieldInfo, list[str]]] = {}
         for kind in model:
@@ -143,7 +142,7 @@ def _options(
 
 
 def _field_of_kinds(kinds: Registry[Any]) -> FieldInfo:
-    """The key that names a kind, with what each kind is."""
+    """Return the field that selects a kind, with a description of each kind."""
     about = {name: (kinds[name].__doc__ or "").partition("\n")[0] for name in kinds.names()}
     listed = " ".join(f"{name}: {text}" for name, text in about.items())
     return FieldInfo(
@@ -152,7 +151,7 @@ def _field_of_kinds(kinds: Registry[Any]) -> FieldInfo:
 
 
 def _settings(field: FieldInfo) -> type[Settings] | None:
-    """Model of a field that holds settings itself."""
+    """Return the model of a field whose value is itself settings."""
     kinds = [one for one in _types(field) if isinstance(one, type) and issubclass(one, Settings)]
     return kinds[0] if len(kinds) == 1 else None
 
@@ -160,7 +159,7 @@ def _settings(field: FieldInfo) -> type[Settings] | None:
 def _collected(
     arguments: argparse.Namespace, model: type[Settings], all_kinds: Registry[Any] | None = None
 ) -> dict[str, Any]:
-    """Values that options give, nested as the model's fields are."""
+    """Collect the values of options, nested like the fields of the model."""
     found: dict[str, Any] = {}
     for key, field in model.model_fields.items():
         kinds, nested = model.registries.get(key), _settings(field)
@@ -171,7 +170,7 @@ def _collected(
         elif (value := getattr(arguments, key, None)) is not None:
             found[key] = _single(value, field)
     if all_kinds is not None:
-        # An option of another kind is refused by its name, like any unknown key.
+        # Options of other kinds are collected too, so that validation refuses them by name.
         for key, field, _ in _options(all_kinds):
             if key not in found and (value := getattr(arguments, key, None)) is not None:
                 found[key] = _single(value, field)
@@ -205,7 +204,7 @@ def _shown(value: object) -> str:
 
 
 def _types(field: FieldInfo) -> list[Any]:
-    """Alternatives of a field's type, without None and without bounds."""
+    """Return the alternatives of a field's type, without None."""
     annotation = field.annotation
     is_union = get_origin(annotation) in (UnionType, Union)
     alternatives = get_args(annotation) if is_union else (annotation,)
@@ -213,7 +212,7 @@ def _types(field: FieldInfo) -> list[Any]:
 
 
 def _values(field: FieldInfo) -> int | str | None:
-    """How many values the option takes, as argparse's nargs."""
+    """Return the number of values of an option, as argparse's `nargs`."""
     for one in _types(field):
         if get_origin(one) is tuple:
             return len(get_args(one))
@@ -223,9 +222,9 @@ def _values(field: FieldInfo) -> int | str | None:
 
 
 def _single(value: Any, field: FieldInfo) -> Any:
-    """A single number for an option that takes one number, or several names or numbers.
+    """Unpack a single number, for options that accept a number or a list.
 
-    `--items 5` are the first five items; `--items 007` is the item of that name.
+    `--items 5` selects the first five items, `--items 007` the item of that name.
     """
     if _values(field) != "+" or len(value) != 1:
         return value
@@ -248,18 +247,16 @@ def _is_float(text: str) -> bool:
 
 
 def whole_number(lowest: int, highest: int = _LARGEST) -> Callable[[str], int]:
-    """Type of an option that takes a whole number within bounds."""
+    """Return an argparse type for integers within bounds."""
 
     def parse(text: str) -> int:
         number = int(text)
         if not lowest <= number <= highest:
-            raise argparse.ArgumentTypeError(
-                f"{text} is not a whole number from {lowest} to {highest}"
-            )
+            raise argparse.ArgumentTypeError(f"{text} is not an integer from {lowest} to {highest}")
         return number
 
-    # What argparse calls the type in its messages.
-    parse.__name__ = "whole number"
+    # The name of the type in messages of argparse.
+    parse.__name__ = "integer"
     return parse
 
 
@@ -272,15 +269,16 @@ def add_path(
 
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """Add `--seed`."""
-    parser.add_argument(
-        "--seed", type=whole_number(0), default=0, help="seed of what is random (default: 0)"
-    )
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="random seed (default: 0)")
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """Add `--threads`."""
     parser.add_argument(
-        "--threads", type=whole_number(1, 4096), default=1, help="cores to use (default: 1)"
+        "--threads",
+        type=whole_number(1, 4096),
+        default=1,
+        help="number of cores to use (default: 1)",
     )
 
 
@@ -290,5 +288,5 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="where networks run; auto takes a GPU where there is one (default: auto)",
+        help="device that networks run on; auto uses a GPU if there is one (default: auto)",
     )

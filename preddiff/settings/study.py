@@ -1,4 +1,4 @@
-"""A study: everything that one configuration file describes, and whether it fits together."""
+"""A study: everything that one configuration file describes, with checks across its sections."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
@@ -24,7 +24,7 @@ else:
     Explanation, Figure = METHODS.union(), FIGURES.union()
 
 _ITEMS = {2: "images", 3: "volumes"}
-# Ends of the names of tables that are made of others, which are named after their classifiers.
+# Ends of the names of derived tables; names of tables also end in the name of a classifier.
 _TABLE_SUFFIXES = ("-summary", "-curves")
 
 
@@ -35,8 +35,8 @@ class Study(Settings):
         ("datasets", "classifiers", "samplers", "explanations", "figures"), 2
     )
 
-    study: Name = Field(description="name of the study; its results go to results/<study>")
-    seed: Seed = Field(0, description="seed of everything that is random")
+    study: Name = Field(description="name of the study; results are written to results/<study>")
+    seed: Seed = Field(0, description="random seed of the study")
     datasets: Annotated[dict[Name, Dataset], Field(min_length=1)] = Field(
         description="datasets, by name"
     )
@@ -49,12 +49,14 @@ class Study(Settings):
     )
     figures: dict[Name, Figure] = Field({}, description="figures, by name")
     random_orders: Positive = Field(
-        5, description="random orders that deletion and insertion curves are compared with"
+        5,
+        description="number of random orders that deletion and insertion curves are compared with",
     )
     keep_numbers_of: str | None = Field(
         None,
-        description="version of preddiff, such as 0.1.0, whose expectations are kept although code "
-        "that can change them has changed since; default: they are set aside",
+        description="earlier version of preddiff, such as 0.1.0, whose expectations are accepted "
+        "although the code that computes them has changed; default: they are set aside and "
+        "computed again",
     )
 
     @model_validator(mode="after")
@@ -80,16 +82,16 @@ class Study(Settings):
         classifier = self.classifiers[explanation.classifier]
         name = explanation.dataset or classifier.training_dataset
         if name is None:
-            raise ValueError("dataset: this key is required, for the classifier has no dataset")
+            raise ValueError("dataset: this key is required, because the classifier has no dataset")
         return name
 
     def sampler_of(self, explanation: MethodSettings) -> SamplerSettings | None:
-        """Sampler of an explanation, if it redraws windows."""
+        """Sampler of an explanation; None if it does not redraw windows."""
         name = explanation.sampler_name
         return None if name is None else self.samplers[name]
 
     def sampled_dataset(self, explanation: MethodSettings) -> str:
-        """Name of the dataset that an explanation's sampler takes patches and donors from."""
+        """Name of the dataset that provides patches and donors for an explanation's sampler."""
         sampler = self.sampler_of(explanation)
         return (sampler.dataset if sampler else None) or self.explained_dataset(explanation)
 
@@ -115,7 +117,7 @@ class Study(Settings):
         if explanation.sampler_name is not None:
             self._check_sampler(where, explanation, classifier, dataset)
         if getattr(explanation, "nifti", False) and dataset.dimensions != 3:
-            raise ValueError(f"{where}.nifti: NIfTI files are for volumes")
+            raise ValueError(f"{where}.nifti: NIfTI files are written for volumes only")
 
     def _check_targets(
         self, where: str, explanation: MethodSettings, classifier: ClassifierSettings
@@ -126,7 +128,9 @@ class Study(Settings):
         for text in explanation.targets or []:
             label = text if text.startswith(LAYER) else Target.parse(text).label
             if label not in classes:
-                raise ValueError(f"{where}.targets: '{text}' is of no class of {_listed(classes)}")
+                raise ValueError(
+                    f"{where}.targets: '{text}' is not a class; the classes are {_listed(classes)}"
+                )
 
     def _check_sampler(
         self,
@@ -140,11 +144,14 @@ class Study(Settings):
         _require_known(f"{where}.sampler", name, self.samplers)
         sampler = self.samplers[name]
         if sampler.needs_surroundings and getattr(explanation, "l", None) is None:
-            raise ValueError(f"{where}.l: sampler '{name}' needs surroundings")
+            raise ValueError(
+                f"{where}.l: this key is required, because sampler '{name}' conditions "
+                "on surroundings"
+            )
         if getattr(explanation, "estimator", None) == "exact":
             _check_exact(where, name, sampler, classifier)
         if sampler.depends_on_location and dataset.dimensions != 3:
-            raise ValueError(f"{where}.sampler: a Gaussian by location (grid) is for volumes")
+            raise ValueError(f"{where}.sampler: a Gaussian by location (grid) needs volumes")
         source = self.datasets[self.sampled_dataset(explanation)]
         if (source.dimensions, source.channels) != (dataset.dimensions, dataset.channels):
             raise ValueError(
@@ -161,8 +168,8 @@ class Study(Settings):
             dimensions = self.datasets[self.explained_dataset(explanation)].dimensions
             if dimensions != figure.dimensions:
                 raise ValueError(
-                    f"{where}.kind: a {FIGURES.name_of(type(figure))} figure shows "
-                    f"{_ITEMS[figure.dimensions]}"
+                    f"{where}.kind: figures of kind {FIGURES.name_of(type(figure))} show "
+                    f"{_ITEMS[figure.dimensions]} only"
                 )
         problem = figure.problem_with(explanations)
         if problem is not None:
@@ -172,7 +179,7 @@ class Study(Settings):
 def _check_fit(
     where: str, classifier: ClassifierSettings, name: str, dataset: DatasetSettings
 ) -> None:
-    """Refuse a dataset whose items a classifier cannot take."""
+    """Check that a classifier accepts the items of a dataset."""
     wanted = (classifier.dimensions, classifier.channels or dataset.channels)
     fits = (dataset.dimensions, dataset.channels) == wanted and (
         None in (classifier.space, dataset.space) or classifier.space == dataset.space
@@ -182,8 +189,8 @@ def _check_fit(
     if not fits:
         raise ValueError(
             f"{where}: the classifier takes {_ITEMS[classifier.dimensions]}"
-            f"{_channels(classifier.channels)}{_size(classifier.space)}; dataset '{name}' holds "
-            f"{_described(dataset)}"
+            f"{_channels(classifier.channels)}{_size(classifier.space)}, but dataset '{name}' "
+            f"contains {_described(dataset)}"
         )
 
 
@@ -191,10 +198,13 @@ def _check_exact(
     where: str, name: str, sampler: SamplerSettings, classifier: ClassifierSettings
 ) -> None:
     if not classifier.has_exact_form:
-        raise ValueError(f"{where}.estimator: networks have no exact form: set it to samples")
+        raise ValueError(
+            f"{where}.estimator: there are no exact expectations for networks: set it to samples"
+        )
     if not sampler.has_exact_form(classifier.dimensions):
         raise ValueError(
-            f"{where}.estimator: draws of sampler '{name}' have no exact form: set it to samples"
+            f"{where}.estimator: there are no exact expectations for sampler '{name}': set it to "
+            "samples"
         )
 
 
@@ -227,6 +237,6 @@ def load(path: Path) -> Study:
     Raises
     ------
     InputError
-        If the file is missing, is not YAML, or has a wrong key or value; the message names it.
+        If the file is missing, is not YAML, or has an invalid key or value.
     """
     return validate(Study, read_yaml(path), str(path))

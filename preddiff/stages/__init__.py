@@ -1,1 +1,1 @@
-"""Stages of a study, one module each: what a subcommand and a rule of the workflow run."""
+"""Stages of a study and other commands: one module per subcommand of `preddiff`."""

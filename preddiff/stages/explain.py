@@ -32,30 +32,32 @@ from preddiff.storage.expectations import ExpectationStore
 from preddiff.storage.files import remove_leftovers, write_atomically
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.locks import Claim, claim
-from preddiff.storage.markers import Marker, Started, started_file
+from preddiff.storage.markers import Job, Marker, job_file
 from preddiff.storage.provenance import digest_code, digest_json
 from preddiff.storage.stores import PROVENANCE, array
 from preddiff.targets import Target
 from preddiff.windows import Block
 
-# Items that are read at a time, which bounds memory.
+# Number of items that are read at a time, which limits memory.
 _ITEMS_IN_MEMORY = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the subcommand."""
-    parser.add_argument("store", type=Path, help="expectation store that `preddiff open` made")
+    parser.add_argument("store", type=Path, help="expectation store, made by `preddiff open`")
     parser.add_argument(
-        "--first", type=whole_number(0), default=0, help="first item, from 0 (default: 0)"
+        "--first", type=whole_number(0), default=0, help="first item, counted from 0 (default: 0)"
     )
-    parser.add_argument("--last", type=whole_number(0), help="item to stop before (default: all)")
+    parser.add_argument(
+        "--last", type=whole_number(0), help="stop before this item (default: no limit)"
+    )
     add_path(parser, "--marker", "file to write when the items are complete", required=False)
     add_threads(parser)
     parser.add_argument(
         "--batch-size",
         type=whole_number(0),
         default=0,
-        help="inputs per forward pass of a network; 0 for as many as suit the device (default: 0)",
+        help="number of inputs per forward pass of a network; default: depends on the device",
     )
 
 
@@ -80,29 +82,30 @@ def explain(
     threads: int | None = None,
     batch_size: int | None = None,
 ) -> None:
-    """Compute what is missing of some items, and store it block by block.
+    """Compute the missing blocks of some items, and store them one by one.
 
-    Blocks that are damaged are computed again. While another process explains any of these items,
-    this one waits.
+    Damaged blocks are computed again. If another process explains any of these items, this one
+    waits until it has ended.
 
     Parameters
     ----------
     path : Path
-        Expectation store that the stage open made; it knows classifier, Gaussian and settings.
+        Expectation store, which refers to its classifier, its Gaussian and its settings.
     first, last : int
-        Items `first` to `last` - 1 of the store; to its end if `last` is None.
+        Explain the items `first` to `last` - 1 of the store; to the end if `last` is None.
     marker : Path, optional
-        File to write when all of them are complete.
+        File to write when all these items are complete.
     threads : int, optional
-        Cores that a network runs on.
+        Number of cores for a network.
     batch_size : int, optional
-        Inputs per forward pass of a network; changes neither draws nor, but for rounding, results.
+        Number of inputs per forward pass of a network. It does not change the draws, and changes
+        results by rounding only.
 
     Raises
     ------
     InputError
         If the classifier, the Gaussian or the items changed since the store was opened, or the
-        store is deleted or started anew meanwhile.
+        store is deleted or replaced in the meantime.
     """
     use_cores(threads)
     with claim(path, first, last) as mine:
@@ -111,13 +114,13 @@ def explain(
         with mine.writing():
             store.remove_leftovers(numbers)
         missing = _missing(store, numbers, mine)
-        started = started_file(path, first, last)
+        started = job_file(path, first, last)
         _record_start(started, store, slice(first, last), missing)
         if any(missing.values()):
             inputs = Inputs.of(path, store.about)
             items = Items(inputs.data)
             engine = _engine(path, inputs, items, store, batch_size)
-            _compute(store, items, engine, missing, mine)
+            compute_blocks(store, items, engine, missing, mine)
         if marker is not None:
             with mine.writing():
                 _write_marker(marker, store, slice(first, last))
@@ -125,18 +128,17 @@ def explain(
 
 
 def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[int, list[Block]]:
-    """Blocks that are to be computed, of each item."""
+    """Find the blocks of each item that have to be computed."""
     missing = {number: store.missing(number) for number in numbers}
     for number, blocks in missing.items():
         damaged = store.damaged(number) if blocks else []
         if damaged:
             print(
-                f"item '{store.items[number]}': {len(damaged)} blocks are damaged and are computed "
-                "again",
+                f"item '{store.items[number]}': recomputing damaged blocks ({len(damaged)})",
                 file=sys.stderr,
             )
             with mine.writing():
-                store.forget(number, damaged)
+                store.discard(number, damaged)
             missing[number] = store.missing(number)
     return missing
 
@@ -144,9 +146,9 @@ def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[i
 def _record_start(
     started: Path, store: ExpectationStore, shard: slice, missing: dict[int, list[Block]]
 ) -> None:
-    """Write down that a shard is begun, for the stage status."""
+    """Record the start of a shard, for `preddiff status`."""
     done = sum(len(store.blocks) - len(blocks) for blocks in missing.values())
-    about = Started(shard.start, shard.stop, socket.gethostname(), time.time(), done)
+    about = Job(shard.start, shard.stop, socket.gethostname(), time.time(), done)
     remove_leftovers(started)
     with write_atomically(started) as temporary:
         temporary.write_text(json.dumps(asdict(about)) + "\n")
@@ -160,20 +162,33 @@ def _write_marker(marker: Path, store: ExpectationStore, shard: slice) -> None:
         temporary.write_text(found.to_json({PROVENANCE: store.about[PROVENANCE]}))
 
 
-def _compute(
+def compute_blocks(
     store: ExpectationStore,
     items: Items,
     engine: Engine,
     missing: dict[int, list[Block]],
     mine: Claim,
 ) -> None:
+    """Compute and store blocks of expectations.
+
+    Parameters
+    ----------
+    store : ExpectationStore
+    items : Items
+        The data store that the store's items are in.
+    engine : Engine
+    missing : dict of int to list of Block
+        By item, as its number in the store.
+    mine : Claim
+        Of these items.
+    """
     unfinished = [n for n, blocks in missing.items() if blocks]
     left = sum(block.size for blocks in missing.values() for block in blocks)
     with progress(total=left, desc="explain", unit="window", unit_scale=True) as bar:
         for loaded in _batches(unfinished, _ITEMS_IN_MEMORY):
             numbers = [items.number(store.items[n]) for n in loaded]
             x = dict(zip(loaded, items.read(numbers, _slab(store)), strict=True))
-            # Blocks come first, then items: what an engine prepares for a block serves them all.
+            # Blocks are the outer loop, so that engines prepare each block once for all items.
             for block in store.blocks:
                 for batch in _batches([n for n in loaded if block in missing[n]], engine.batch):
                     names = [store.items[n] for n in batch]
@@ -196,7 +211,7 @@ def _slab(store: ExpectationStore) -> tuple[slice, ...]:
 def _engine(
     path: Path, inputs: Inputs, items: Items, store: ExpectationStore, batch_size: int | None
 ) -> Engine:
-    """Engine of a store's explanation, if what it is made from is as when it was opened."""
+    """Return the engine of a store's explanation, if its inputs are those it was opened with."""
     settings = _settings(path, store)
     made_of, windows = store.about[PROVENANCE], settings.windows
     seed = made_of.get("seed", 0)

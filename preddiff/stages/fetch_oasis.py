@@ -1,4 +1,4 @@
-"""Stage fetch-oasis: fetch the OASIS cohort (needs network)."""
+"""Stage fetch-oasis: download the OASIS cohort (needs internet access)."""
 
 import argparse
 
@@ -13,5 +13,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fetch the cohort and write its table."""
+    """Download the cohort and write its table."""
     write_oasis(arguments.out, **read_settings(arguments, Oasis).model_dump())

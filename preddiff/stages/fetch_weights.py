@@ -1,4 +1,4 @@
-"""Stage fetch-weights: fetch torchvision's weights of a network (needs network)."""
+"""Stage fetch-weights: download torchvision's weights of a network (needs internet access)."""
 
 import argparse
 from pathlib import Path
@@ -20,17 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fetch the weights and write them."""
+    """Download the weights and write them."""
     fetch_weights(arguments.name, arguments.weights, arguments.out)
 
 
 def fetch_weights(name: str, weights: str, out: Path) -> None:
-    """Fetch torchvision's weights of a network and write them as `.safetensors`.
+    """Download torchvision's weights of a network and write them as `.safetensors`.
 
     Raises
     ------
     InputError
-        If there are no such weights, or no network.
+        If there are no such weights, or they cannot be downloaded.
     """
     state = torchvision.download(name, weights)
     with write_atomically(out) as temporary:

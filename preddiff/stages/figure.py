@@ -1,4 +1,4 @@
-"""Stage figure: draw a figure after the paper's."""
+"""Stage figure: draw a figure from relevance stores."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from preddiff.figures.overlay import save
 from preddiff.figures.volume_maps import VolumeMaps
 from preddiff.settings.options import add_path, add_settings, read_kind
 
-# What a figure's maps are read by, by the dimensions of the items that it shows.
+# Readers of maps, by the dimensions of the items.
 _MAPS = {2: ImageMaps, 3: VolumeMaps}
 
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the subcommand."""
     parser.add_argument("stores", type=Path, nargs="+", help="relevance stores")
     add_settings(parser, FIGURES, "explanations")
-    add_path(parser, "--out", "picture to write (.png); a .pdf is written beside it")
+    add_path(parser, "--out", "image to write (.png); a .pdf is written beside it")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -29,15 +29,15 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def draw(stores: Sequence[Path], figure: FigureSettings, out: Path) -> None:
-    """Draw a figure; writes PNG and PDF.
+    """Draw a figure, and write it as PNG and PDF.
 
     Parameters
     ----------
     stores : sequence of Path
-        Relevance stores, which know their items and classifiers.
+        Relevance stores, which refer to their items and classifiers.
     figure : FigureSettings
     out : Path
-        With the suffix .png; the PDF is written beside it.
+        File to write, with suffix .png; the PDF is written beside it.
 
     Raises
     ------

@@ -11,14 +11,14 @@ from preddiff.settings.options import add_path, add_seed, add_settings, add_thre
 
 
 class GaussianOfPatches(Settings):
-    """What is fitted."""
+    """A patch Gaussian, and how it is fitted."""
 
     l: Positive = Field(7, description="side of the surroundings, in voxels")
     gaussian: GaussianSettings = Field(
-        default_factory=GaussianSettings, description="how it is fitted"
+        default_factory=GaussianSettings, description="settings of the fit"
     )
     slab: Slab = Field(
-        default_factory=Slab, description="what the classifier sees; read with a grid"
+        default_factory=Slab, description="the classifier's input; used with grid only"
     )
 
 

@@ -1,14 +1,30 @@
-"""Command info: what a store holds, how much of it is done, and how it was made."""
+"""Command info: print what a store holds, how much of it is computed, and what it was made by."""
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zarr
 
-from preddiff.storage.expectations import ExpectationStore
-from preddiff.storage.stores import PROVENANCE, array, attributes, open_store
+from preddiff.storage.expectations import BlockCounts
+from preddiff.storage.stores import PROVENANCE, array, array_names, attributes, open_store
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to its parser."""
+    parser.add_argument("store", type=Path, metavar="STORE", help="any store of a study")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the description of a store.
+
+    Raises
+    ------
+    InputError
+        If there is no store, or its metadata are damaged.
+    """
+    print(describe(arguments.store))
 
 
 def describe(path: Path) -> str:
@@ -17,18 +33,18 @@ def describe(path: Path) -> str:
     Raises
     ------
     InputError
-        If there is no store.
+        If there is no store, or its metadata are damaged.
     """
     group = open_store(path)
     about = attributes(group)
     provenance: Any = about.pop(PROVENANCE, {})
-    arrays = [(name, array(group, name)) for name in sorted(group.array_keys())]
+    names = array_names(group)
     lines = [str(path), "", "Arrays"]
-    lines += [_array(name, one) for name, one in arrays]
-    if {"mean", "reference"} <= {name for name, _ in arrays}:
-        lines += ["", "Done", *_done(ExpectationStore(path))]
+    lines += [_array(name, array(group, name)) for name in names]
+    if {"mean", "reference"} <= set(names):
+        lines += ["", "Computed", _computed(path)]
     lines += ["", "Attributes", *_pairs(about)]
-    lines += ["", "Made by", *_pairs(provenance)]
+    lines += ["", "Provenance", *_pairs(provenance)]
     return "\n".join(lines)
 
 
@@ -39,14 +55,15 @@ def _array(name: str, one: zarr.Array[Any]) -> str:
     return f"  {name:<14} {one.dtype!s:<10} ({shape}), {size / 1e6:,.1f} MB stored"
 
 
-def _done(store: ExpectationStore) -> list[str]:
-    missing = np.array([len(store.missing(number)) for number in range(len(store.items))])
-    blocks = len(store.blocks) * len(store.items)
-    done = blocks - missing.sum()
-    return [
-        f"  {np.count_nonzero(missing == 0)} of {len(store.items)} items, "
-        f"{done} of {blocks} blocks ({done / blocks:.0%})"
-    ]
+def _computed(path: Path) -> str:
+    counts = BlockCounts(path)
+    written = [counts.blocks_written(item) for item in counts.items_begun()]
+    blocks = counts.blocks * counts.items
+    share = sum(written) / blocks if blocks else 1.0
+    return (
+        f"  {written.count(counts.blocks):,} of {counts.items:,} items, {sum(written):,} of "
+        f"{blocks:,} blocks ({share:.0%})"
+    )
 
 
 def _pairs(values: dict[str, Any]) -> list[str]:
@@ -56,13 +73,3 @@ def _pairs(values: dict[str, Any]) -> list[str]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-def add_arguments(parser: "argparse.ArgumentParser") -> None:
-    """Add."""
-    parser.add_argument("store", type=Path, help="any store")
-
-
-def run(arguments: "argparse.Namespace") -> None:
-    """Run."""
-    print(describe(arguments.store))

@@ -13,7 +13,7 @@ from preddiff.classifiers.network import Network, prepared
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the subcommand."""
     parser.add_argument(
-        "classifier", help="folder of a classifier, or torchvision's name of a network"
+        "classifier", help="folder of a classifier, or name of a network of torchvision"
     )
 
 
@@ -23,12 +23,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def describe_layers(classifier: str) -> str:
-    """Table of the layers that can be named as targets.
+    """Return a table of the layers that can be explained.
 
     Parameters
     ----------
     classifier : str
-        Folder of a stored network, or torchvision's name of one.
+        Folder of a stored network, or name of a network of torchvision.
 
     Raises
     ------
@@ -50,6 +50,6 @@ def describe_layers(classifier: str) -> str:
         lines.append(f"{layer.name:<{width}}  {layer.maps:>5}  {units}")
     lines.append("")
     lines.append(
-        "Name one as a target, as layer:NAME for all of its maps or layer:NAME:0,7 for some."
+        "As a target, write layer:NAME for all maps of a layer, or layer:NAME:0,7 for some of them."
     )
     return "\n".join(lines)

@@ -27,7 +27,7 @@ from preddiff.storage.provenance import digest_json
 from preddiff.storage.relevance import create_relevance
 from preddiff.storage.stores import array
 
-# Methods that make the maps of an item in one go; others fill a store of expectations first.
+# Methods that compute the maps of an item directly; others fill an expectation store first.
 _DIRECT = METHODS.only(lambda method: not method.redraws_windows)
 
 
@@ -35,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the subcommand."""
     add_path(parser, "--data", "data store")
     add_path(parser, "--classifier", "folder of the classifier")
-    add_path(parser, "--predictions", "table of predict, for true and top classes", required=False)
+    add_path(
+        parser,
+        "--predictions",
+        "table of `preddiff predict`, for true and top classes",
+        required=False,
+    )
     add_settings(parser, _DIRECT, "classifier", "dataset")
     add_device(parser)
     add_threads(parser)
@@ -51,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def compute_maps(inputs: Inputs, method: MethodSettings, device: str, out: Path) -> None:
-    """Write maps of items, as `relevance` and `stderr` (item, target, *space).
+    """Compute the maps of items, and write them as `relevance` and `stderr` (item, target, *space).
 
     Parameters
     ----------
@@ -59,7 +64,7 @@ def compute_maps(inputs: Inputs, method: MethodSettings, device: str, out: Path)
     method : MethodSettings
     device : {"auto", "cpu", "cuda"}
     out : Path
-        Relevance store to write, which appears when complete.
+        Relevance store to write; it appears when it is complete.
 
     Raises
     ------

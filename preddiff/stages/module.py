@@ -1,4 +1,4 @@
-"""Stage module: store a network of your own as a classifier."""
+"""Stage module: store your own network as a classifier."""
 
 import argparse
 from pathlib import Path
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def store_module(settings: ModuleSettings, out: Path) -> None:
-    """Store a network of the user's own as a classifier.
+    """Store a network from a user's Python file as a classifier.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def store_module(settings: ModuleSettings, out: Path) -> None:
     Raises
     ------
     InputError
-        If the network cannot be made, the weights do not fit, or its output cannot be explained.
+        If the network cannot be built, the weights do not fit, or its output cannot be explained.
     """
     network = build(settings.module)
     if settings.weights is not None:
@@ -63,13 +63,13 @@ def store_module(settings: ModuleSettings, out: Path) -> None:
 
 
 def _numbers(network: nn.Module, channels: int, space: tuple[int, ...]) -> tuple[str, ...]:
-    """Numbers in place of names, as many as the network has outputs."""
+    """Return numbers in place of names, one for each output of the network."""
     with torch.inference_mode():
         try:
             found = network(torch.zeros((2, channels, *space)))
         except Exception as error:
-            # AssertionError, IndexError, ...: whatever the network's own code raises.
+            # The code of a network may raise any exception.
             size = " x ".join(map(str, (channels, *space)))
-            raise InputError(f"the network does not take {size} inputs: {error}") from error
+            raise InputError(f"the network does not accept inputs of {size}: {error}") from error
     count = found.shape[1] if isinstance(found, torch.Tensor) and found.ndim == 2 else 1
     return tuple(str(number) for number in range(count))

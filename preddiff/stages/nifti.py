@@ -1,4 +1,4 @@
-"""Stage nifti: write relevance as NIfTI files, which any viewer overlays on the scans."""
+"""Stage nifti: write relevance as NIfTI files on the grid of the scans."""
 
 import argparse
 from pathlib import Path
@@ -26,10 +26,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def write_niftis(relevance_store: Path, data: Path, out: Path) -> None:
-    """Write one NIfTI per item and target, on the grid of the input volumes, 0 outside the slab.
+    """Write one NIfTI file per item and target, on the grid of the volumes, 0 outside the slab.
 
-    Files are named by the item's number and name, `0001_sub-001_probability-patient.nii.gz`, with
-    all but letters, digits, `-` and `_` replaced in names.
+    File names consist of number, item and target, such as
+    `0001_sub-001_probability-patient.nii.gz`. Characters other than letters, digits, `-` and `_`
+    are replaced by `-`.
     """
     store, items = open_store(relevance_store), Items(data)
     about = attributes(store)

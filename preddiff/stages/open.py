@@ -28,13 +28,14 @@ from preddiff.methods.selection import (
     target_classes,
 )
 from preddiff.settings.options import add_path, add_seed, add_settings, read_settings
-from preddiff.storage.expectations import ExpectationStore, carry_over, expectation_variables
+from preddiff.storage.aside import has_results, restore, reuse_items, set_aside
+from preddiff.storage.expectations import ExpectationStore, expectation_variables
 from preddiff.storage.files import replace_folder
 from preddiff.storage.inputs import Inputs
-from preddiff.storage.locks import replacing
+from preddiff.storage.locks import exclusive
 from preddiff.storage.markers import markers_of
 from preddiff.storage.provenance import differences, digest_code, digest_json
-from preddiff.storage.stores import PROVENANCE, axes, create, describe, provenance_of
+from preddiff.storage.stores import PROVENANCE, axes, create, provenance_of, update_attributes
 from preddiff.targets import Target
 from preddiff.windows import Surroundings, Windows
 
@@ -49,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, ExpectationSettings)
     add_path(parser, "--out", "expectation store; kept if it was made by the same settings")
     add_path(parser, "--marker", "file to touch when the store is ready", required=False)
+    parser.add_argument(
+        "--keep-numbers-of",
+        metavar="VERSION",
+        help="version of preddiff whose expectations are kept although code that can change them "
+        "has changed since (default: they are set aside)",
+    )
     add_seed(parser)
 
 
@@ -62,7 +69,9 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.predictions,
     )
     settings = read_settings(arguments, ExpectationSettings)
-    changed = open_expectations(inputs, settings, arguments.seed, arguments.out)
+    changed = open_expectations(
+        inputs, settings, arguments.seed, arguments.out, arguments.keep_numbers_of
+    )
     if changed and all(line.startswith("items: ") for line in changed):
         print(f"{arguments.out}: other items; unchanged ones are kept", file=sys.stderr)
     elif changed:
@@ -112,12 +121,16 @@ class _Wanted:
 
 
 def open_expectations(
-    inputs: Inputs, settings: ExpectationSettings, seed: int, out: Path
+    inputs: Inputs,
+    settings: ExpectationSettings,
+    seed: int,
+    out: Path,
+    keep_numbers_of: str | None = None,
 ) -> list[str]:
     """Make an expectation store, unless there is one of the same provenance.
 
-    Of a store that differs in its items only, the expectations of those that are as before are
-    taken over.
+    Results of another provenance are set aside; if one of the stores set aside has the wanted
+    provenance, it is moved back. Items that are as before keep their results.
 
     Parameters
     ----------
@@ -126,6 +139,8 @@ def open_expectations(
     seed : int
     out : Path
         Expectation store.
+    keep_numbers_of : str, optional
+        Version of preddiff whose store is kept, if it differs in code only.
 
     Returns
     -------
@@ -138,17 +153,25 @@ def open_expectations(
         If the settings do not fit the classifier's input or each other.
     """
     wanted = _wanted(inputs, settings, seed, out)
-    with replacing(out):
+    with exclusive(out):
         changed = _changed(out, wanted.provenance) if out.exists() else []
         if out.exists() and not changed:
-            describe(out, wanted.links)
+            update_attributes(out, wanted.links)
+            return []
+        if changed and _keeps_numbers(out, wanted, keep_numbers_of):
+            noted = {PROVENANCE: wanted.provenance, "numbers_of": keep_numbers_of, **wanted.links}
+            update_attributes(out, noted)
+            return []
+        if restore(out, wanted.provenance):
+            print(f"{out}: results of these settings were set aside; moved back", file=sys.stderr)
+            update_attributes(out, wanted.links)
             return []
         with replace_folder(out) as folder:
             _create(folder, wanted)
-            kept = _kept(out, wanted)
-            if kept:
-                carry_over(out, folder, kept)
+            kept = reuse_items(out, folder)
             _remove_markers(out, wanted.names, kept)
+            if has_results(out, besides=kept):
+                print(f"{out}: its results are set aside as {set_aside(out)}", file=sys.stderr)
     return changed
 
 
@@ -209,18 +232,6 @@ def _create(folder: Path, wanted: _Wanted) -> None:
     )
 
 
-def _kept(out: Path, wanted: _Wanted) -> dict[int, int]:
-    """Position in the store of each item whose expectations stay valid, and in the one to be."""
-    try:
-        before = ExpectationStore(out)
-    except InputError:
-        return {}
-    if differences({**before.about[PROVENANCE], "items": ""}, {**wanted.provenance, "items": ""}):
-        return {}
-    rows = {digest: row for row, digest in enumerate(before.item_digests)}
-    return {rows[digest]: row for row, digest in enumerate(wanted.digests) if digest in rows}
-
-
 def _remove_markers(out: Path, names: list[str], kept: dict[int, int]) -> None:
     """Delete markers of shards that hold other items now."""
     complete = {names[row] for row in kept.values()}
@@ -228,6 +239,30 @@ def _remove_markers(out: Path, names: list[str], kept: dict[int, int]) -> None:
         now = names[marker.first : marker.last] if marker else []
         if not marker or now != list(marker.items) or not complete.issuperset(now):
             path.unlink()
+
+
+def _keeps_numbers(out: Path, wanted: _Wanted, version: str | None) -> bool:
+    """Whether a store is of a version whose numbers are kept, and differs in code only."""
+    if version is None:
+        return False
+    try:
+        found = ExpectationStore(out).about
+    except InputError:
+        return False
+    if found.get("preddiff") != version:
+        return False
+    return not differences(_settings_of(found[PROVENANCE]), _settings_of(wanted.provenance))
+
+
+def _settings_of(made_of: dict[str, Any]) -> dict[str, Any]:
+    """A provenance without code, in the form that all versions have in common.
+
+    Version 0.1.0 noted the device, and that draws are cut but not to which range.
+    """
+    settings = {key: value for key, value in made_of.items() if key not in ("code", "device")}
+    if "clip" in settings:
+        settings["clip"] = bool(settings["clip"])
+    return settings
 
 
 def _changed(out: Path, wanted: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Stage phantom: write a cohort whose truth is known, as NIfTI files."""
+"""Stage phantom: simulate a cohort with known lesions, as NIfTI files."""
 
 import argparse
 
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the cohort."""
+    """Simulate the cohort."""
     settings = read_settings(arguments, Phantom)
     write_phantom(
         arguments.out,

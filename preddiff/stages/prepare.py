@@ -36,22 +36,22 @@ def run(arguments: argparse.Namespace) -> None:
 def prepare(table: Path, columns: Columns, out: Path) -> None:
     """Validate a cohort and write it as a Zarr store.
 
-    The store holds `intensity` (item, x, y, z), one chunk per item; `truth` likewise, if the table
-    has masks; each item's `group` and its `class_number`, `training` and `digest` of values; and
-    the affine.
+    The store holds `intensity` (item, x, y, z), one chunk per item; `truth` of the same
+    shape, if the table has masks; `group`, `class_number`, `training` and `digest` of each item;
+    and the affine.
 
     Parameters
     ----------
     table : Path
-        As `preddiff.datasets.volumes.read_table` reads it.
+        Table of subjects; see `preddiff.datasets.volumes.read_table`.
     columns : Columns
     out : Path
-        Store to write, which appears when complete.
+        Store to write; it appears when it is complete.
 
     Raises
     ------
     InputError
-        If the table or a volume cannot be used.
+        If the table or a volume is not valid.
     """
     subjects = read_table(table, columns)
     first = read_volume(subjects[0].file, subjects[0].name)

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def prepare_digits(settings: DigitSettings, seed: int, out: Path) -> None:
-    """Write scikit-learn's digits as a Zarr store; test items are those that are not for training.
+    """Write scikit-learn's digits as a Zarr store, divided into training and test items.
 
     Parameters
     ----------

@@ -34,22 +34,22 @@ from preddiff.storage.provenance import digest_arrays
 from preddiff.storage.stores import array
 from preddiff.storage.writers import write_tsv
 
-# Files that are read ahead of the one that is written, which bounds memory.
+# Number of files that are read ahead, which limits memory.
 _AHEAD = 64
 
 
 class ImagesOfOneSize(Settings):
-    """Which images are read, and how they become inputs of one size."""
+    """Which images are read, and how they are resized and cropped."""
 
     images: ImageSet = Field(description="which images are read")
-    geometry: Geometry = Field(Geometry(), description="how they are resized and cut")
+    geometry: Geometry = Field(Geometry(), description="how they are resized and cropped")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the subcommand."""
     add_settings(parser, ImagesOfOneSize)
     add_path(parser, "--out", "data store to write")
-    add_path(parser, "--report", "table to write of images that were converted or left out")
+    add_path(parser, "--report", "table to write, of images that were converted or left out")
     add_seed(parser)
     add_threads(parser)
 
@@ -70,31 +70,31 @@ def run(arguments: argparse.Namespace) -> None:
 def prepare_images(
     settings: ImageSet, geometry: Geometry, seed: int, threads: int, out: Path, report: Path
 ) -> None:
-    """Read image files, resize and cut them, and write them as a Zarr store of 8-bit pixels.
+    """Read image files, resize and crop them, and write them as a Zarr store of 8-bit pixels.
 
-    The store holds `intensity` (item, channel, y, x), from 0 to 1 once its scale is applied, one
-    chunk per item, and each item's class and digest.
+    The store contains `intensity` (item, channel, y, x), from 0 to 1 after scaling, with one chunk
+    per item, and the class and digest of each item.
 
     Parameters
     ----------
     settings : ImageSet
     geometry : Geometry
     seed : int
-        Seed of the choice, where `count` asks for some of the images.
+        Random seed for choosing `count` images.
     threads : int
-        Files that are decoded at the same time.
+        Number of files that are decoded at the same time.
     out : Path
-        Store to write, which appears when complete.
+        Store to write; it appears when it is complete.
     report : Path
-        Table to write of the images that were converted or left out, and why.
+        Table to write, of the images that were converted or left out, with the reasons.
 
     Raises
     ------
     InputError
-        If no image can be read, or, with `strict`, if one cannot.
+        If no image can be read, or, with `strict`, if one of them cannot.
     """
     if geometry.crop is None:
-        raise InputError("crop is missing: all inputs of a network are of one size")
+        raise InputError("crop is required, because all inputs of a network have the same size")
     entries = list_images(
         settings.images, file_column=settings.file_column, class_column=settings.class_column
     )
@@ -120,7 +120,7 @@ def prepare_images(
             kept.append(entry)
         if not kept:
             raise InputError(
-                f"{settings.images}: none of its images can be read: {notes[0]['reason']}"
+                f"{settings.images}: none of the images can be read: {notes[0]['reason']}"
             )
         finish_image_store(
             folder,
@@ -137,7 +137,7 @@ def prepare_images(
         )
     left_out = sum(note["done"] == "left out" for note in notes)
     if left_out:
-        print(f"{left_out} of {len(entries)} images are left out: see {report}", file=sys.stderr)
+        print(f"{left_out} of {len(entries)} images were left out: see {report}", file=sys.stderr)
     write_tsv(pd.DataFrame(notes, columns=["image", "done", "reason"]), report)
 
 
@@ -150,7 +150,7 @@ def _classes(settings: ImageSet, entries: Sequence[Entry]) -> Classes | None:
 
 
 def _numbers(entries: Sequence[Entry], classes: Classes | None) -> NDArray[np.int64]:
-    """Numbers of the entries' classes; without names of classes, labels may be numbers."""
+    """Return the class numbers of entries; without names of classes, labels can be numbers."""
     if classes is not None:
         return np.array([classes.index(entry.label) for entry in entries])
     return np.array([int(e.label) if e.label.isdecimal() else -1 for e in entries])
@@ -166,7 +166,7 @@ def _chosen(entries: list[Entry], count: int | None, seed: int) -> list[Entry]:
 def _read_all(
     entries: Sequence[Entry], geometry: Geometry, threads: int
 ) -> Iterator[tuple[Entry, Picture | InputError]]:
-    """Read files in order, several at a time and not far ahead of the one that is asked for."""
+    """Read files in order, several at a time, and at most `_AHEAD` files ahead."""
 
     def read(entry: Entry) -> tuple[Entry, Picture | InputError]:
         try:

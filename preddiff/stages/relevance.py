@@ -1,4 +1,4 @@
-"""Stage relevance: turn expectations into evidence of windows and relevance of voxels."""
+"""Stage relevance: compute evidence of windows and relevance of voxels from expectations."""
 
 import argparse
 from pathlib import Path
@@ -32,8 +32,8 @@ def run(arguments: argparse.Namespace) -> None:
 def compute_relevance(expectations: Path, out: Path) -> None:
     """Write the relevance of all items of a complete expectation store.
 
-    The store holds `relevance` and `stderr` (item, target, *space), over the voxels that the
-    classifier sees. `stderr` comes from the variance over draws; it is 0 for exact expectations.
+    The store contains `relevance` and `stderr` (item, target, *space), for the voxels of the
+    classifier's input. `stderr` comes from the variance over draws; it is 0 for exact expectations.
 
     Raises
     ------

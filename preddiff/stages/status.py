@@ -1,5 +1,6 @@
-"""Command status: how far the explanations of a study are, and what became of lost jobs."""
+"""Command status: print how far the explanations of a study are, and which stores are set aside."""
 
+import argparse
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -7,13 +8,35 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from preddiff.errors import InputError
-from preddiff.storage.expectations import Layout
+from preddiff.storage.aside import size_of, stores_aside
+from preddiff.storage.expectations import BlockCounts
 from preddiff.storage.locks import is_claimed
-from preddiff.storage.markers import Started, markers_of, started_in
+from preddiff.storage.markers import Job, markers_of, unfinished_jobs
 
-# Jobs that ended early are shown with so many lines of their logs.
+# Lines of the log of each job that failed, and number of such jobs, that are printed.
 _LINES = 5
 _JOBS = 10
+# Characters of a difference between two provenances that are printed.
+_WIDTH = 100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to its parser."""
+    parser.add_argument(
+        "studies", type=Path, nargs="+", metavar="STUDY", help="folders of studies, results/<study>"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the status of some studies.
+
+    Raises
+    ------
+    InputError
+        If a folder holds no study whose explanations were started.
+    """
+    for number, folder in enumerate(arguments.studies):
+        print("\n" * bool(number) + report(folder))
 
 
 @dataclass(frozen=True)
@@ -24,8 +47,9 @@ class Status:
     ----------
     name : str
     items, items_done, blocks, blocks_done : int
-    running, stopped : tuple of Started
-        Jobs that are at work, and such as ended before they were done.
+    running, stopped : tuple of Job
+        Jobs that are running, and jobs that ended before their items were complete. The
+        `blocks_done` of the former are those since they started.
     now : float
         Seconds since 1970.
     """
@@ -35,18 +59,18 @@ class Status:
     items_done: int
     blocks: int
     blocks_done: int
-    running: tuple[Started, ...]
-    stopped: tuple[Started, ...]
+    running: tuple[Job, ...]
+    stopped: tuple[Job, ...]
     now: float
 
     @property
     def rate(self) -> float:
-        """Blocks per second of all jobs that run."""
+        """Blocks per second of all running jobs."""
         return sum(job.blocks_done / max(self.now - job.since, 1.0) for job in self.running)
 
     @property
     def seconds_left(self) -> float | None:
-        """Time left at this rate; None if nothing runs, or nothing is left."""
+        """Time left at this rate; None if nothing is running, or nothing is left."""
         left = self.blocks - self.blocks_done
         return left / self.rate if left and self.rate else None
 
@@ -57,46 +81,48 @@ def status_of(store: Path) -> Status:
     Raises
     ------
     InputError
-        If it is none.
+        If there is no such store, or its metadata are damaged.
     """
-    layout = Layout(store)
+    counts = BlockCounts(store)
     complete: set[int] = set()
     for _, marker in markers_of(store):
         if marker is not None:
             complete.update(range(marker.first, marker.first + len(marker.items)))
     unfinished = {
-        item: layout.blocks_written(item) for item in layout.items_begun() if item not in complete
+        item: counts.blocks_written(item) for item in counts.items_begun() if item not in complete
     }
-    jobs = started_in(store)
-    running = tuple(job for job in jobs if is_claimed(store, job.first, job.end(layout.items)))
+    jobs = unfinished_jobs(store)
+    running = {job for job in jobs if is_claimed(store, job.first, job.stop(counts.items))}
 
-    def _is_done(job: Started) -> bool:
-        return complete.issuperset(range(job.first, job.end(layout.items)))
+    def _is_done(job: Job) -> bool:
+        return complete.issuperset(range(job.first, job.stop(counts.items)))
 
-    done = len(complete) + sum(count == layout.blocks for count in unfinished.values())
+    done = len(complete) + sum(count == counts.blocks for count in unfinished.values())
     return Status(
         name=store.stem,
-        items=layout.items,
+        items=counts.items,
         items_done=done,
-        blocks=layout.items * layout.blocks,
-        blocks_done=len(complete) * layout.blocks + sum(unfinished.values()),
-        running=tuple(_counted(job, layout, unfinished, complete) for job in running),
+        blocks=counts.items * counts.blocks,
+        blocks_done=len(complete) * counts.blocks + sum(unfinished.values()),
+        running=tuple(
+            _since_its_start(job, counts, unfinished, complete) for job in jobs if job in running
+        ),
         stopped=tuple(job for job in jobs if job not in running and not _is_done(job)),
         now=time.time(),
     )
 
 
-def _counted(
-    job: Started, layout: Layout, unfinished: dict[int, int], complete: set[int]
-) -> Started:
-    """Tell how many blocks a job has done since it started."""
-    items = range(job.first, job.end(layout.items))
-    now = sum(layout.blocks if n in complete else unfinished.get(n, 0) for n in items)
+def _since_its_start(
+    job: Job, counts: BlockCounts, unfinished: dict[int, int], complete: set[int]
+) -> Job:
+    """Replace the blocks that were complete when a job started by those that it has computed."""
+    items = range(job.first, job.stop(counts.items))
+    now = sum(counts.blocks if n in complete else unfinished.get(n, 0) for n in items)
     return replace(job, blocks_done=max(0, now - job.blocks_done))
 
 
 def report(folder: Path) -> str:
-    """Table of all explanations of a study, and the last words of jobs that ended early.
+    """Table of all explanations of a study, failed jobs, and stores that were set aside.
 
     Parameters
     ----------
@@ -106,22 +132,27 @@ def report(folder: Path) -> str:
     Raises
     ------
     InputError
-        If nothing is there that explanations are stored in.
+        If it holds no expectation stores.
     """
-    stores = sorted((folder / "expectations").glob("*.zarr"))
-    if not stores:
+    # Names of temporary folders begin with a dot.
+    stores = sorted((folder / "expectations").glob("[!.]*.zarr"))
+    aside = _aside(folder)
+    if not stores and not aside:
         raise InputError(
-            f"{folder}: no explanations are begun there; name the folder of a study, such as "
-            "results/phantom"
+            f"{folder}: there are no expectation stores; give the folder of a study whose "
+            "explanations were started, such as results/phantom"
         )
     found = [status_of(store) for store in stores]
     lines = _table(_row(one) for one in found)
     for one in found:
         for job in one.stopped[:_JOBS]:
-            lines += ["", *_last_words(folder, one.name, job)]
+            lines += ["", *_end_of_log(folder, one.name, job)]
         if len(one.stopped) > _JOBS:
-            lines += ["", f"{one.name}: {len(one.stopped) - _JOBS} more jobs ended early"]
-    return "\n".join(lines)
+            lines += ["", f"{one.name}: {len(one.stopped) - _JOBS} more jobs failed"]
+    return "\n".join(lines + aside)
+
+
+_HEADER = ("explanation", "items", "blocks", "done", "running", "rate", "time left", "failed")
 
 
 def _row(one: Status) -> tuple[str, ...]:
@@ -136,9 +167,6 @@ def _row(one: Status) -> tuple[str, ...]:
         _duration(one.seconds_left),
         str(len(one.stopped) or ""),
     )
-
-
-_HEADER = ("explanation", "items", "blocks", "done", "running", "rate", "time left", "ended early")
 
 
 def _table(rows: Iterable[Sequence[str]]) -> list[str]:
@@ -166,9 +194,10 @@ def _duration(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
-def _last_words(folder: Path, name: str, job: Started) -> list[str]:
+def _end_of_log(folder: Path, name: str, job: Job) -> list[str]:
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.since))
-    title = f"{name}, items {job.first} to {job.last}: begun {since} on {job.host}, ended early"
+    end = "the last" if job.last is None else job.last - 1
+    title = f"{name}, items {job.first} to {end}: started {since} on {job.host}, failed"
     log = folder / "logs" / f"explain-{name}-{job.first:05d}-{job.last or 0:05d}.log"
     if not log.is_file():
         return [title]
@@ -177,12 +206,19 @@ def _last_words(folder: Path, name: str, job: Started) -> list[str]:
     return [f"{title}; {log} ends with", *(f"    {line}" for line in last)]
 
 
-def add_arguments(parser: "argparse.ArgumentParser") -> None:
-    """Add."""
-    parser.add_argument("studies", type=Path, nargs="+", help="folders of studies")
+def _aside(folder: Path) -> list[str]:
+    stores = stores_aside(folder)
+    if not stores:
+        return []
+    lines = [
+        "",
+        f"set aside, since settings or code changed (`preddiff prune {folder}` deletes them):",
+    ]
+    for one in stores:
+        lines.append(f"  {one.path}, {size_of([one.path]) / 1e6:,.1f} MB; aside -> current store:")
+        lines += [f"    {_shortened(text)}" for text in one.differences()]
+    return lines
 
 
-def run(arguments: "argparse.Namespace") -> None:
-    """Run."""
-    for number, folder in enumerate(arguments.studies):
-        print("\n" * bool(number) + report(folder))
+def _shortened(text: str) -> str:
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."

@@ -14,7 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the subcommand."""
     add_settings(parser, TorchvisionSettings)
     add_path(
-        parser, "--state-dict", "weights that fetch-weights wrote; else `weights`", required=False
+        parser,
+        "--state-dict",
+        "weights that fetch-weights wrote; default: the key `weights`",
+        required=False,
     )
     add_path(parser, "--out", "folder for the classifier")
 
@@ -26,13 +29,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def store_torchvision(settings: TorchvisionSettings, weights: Path, out: Path) -> None:
-    """Store a network of torchvision as a classifier, with everything that explaining it needs.
+    """Store a network of torchvision as a classifier.
 
     Parameters
     ----------
     settings : TorchvisionSettings
     weights : Path
-        State dict: what `fetch-weights` wrote, or the user's.
+        State dict that `fetch-weights` wrote, or the user's.
     out : Path
         Folder for the classifier.
 

@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def train(data: Path, settings: Logistic, seed: int, out: Path) -> None:
-    """Train the classifier of a data store.
+    """Train a classifier on a data store.
 
     Writes `cv.json`, `cv.tsv` (one row per training item), `weights.npy`, `weights.nii.gz` (on
     the volumes' grid, 0 outside the slab) and, last, `classifier.json`.

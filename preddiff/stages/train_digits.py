@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def train_digits(data: Path, settings: DigitTraining, seed: int, out: Path) -> None:
-    """Train the network for the digits, and report its accuracy on the test items.
+    """Train the network for digits, and report its accuracy on the test items.
 
     Writes `cv.json` with the accuracies, the weights and, last, `classifier.json`.
 

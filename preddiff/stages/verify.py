@@ -1,7 +1,8 @@
-"""Command verify: read all of a store back, and list what is damaged."""
+"""Command verify: read stores back, and list what is damaged."""
 
+import argparse
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,112 +14,124 @@ from preddiff.storage.expectations import ExpectationStore
 from preddiff.storage.files import remove_folder
 from preddiff.storage.locks import claim
 from preddiff.storage.markers import markers_of
-from preddiff.storage.stores import array, open_store
+from preddiff.storage.stores import DAMAGED_CHUNK, array, array_names, open_store
 
 
-def verify(path: Path, mend: bool = False) -> list[str]:
-    """List what is damaged in a store, or not as its metadata tell.
-
-    Parameters
-    ----------
-    path : Path
-        Any store of a study.
-    mend : bool
-        Whether to forget what is damaged, so that the study makes it again: blocks of an
-        expectation store, and any other store as a whole.
-
-    Returns
-    -------
-    list of str
-        One line for each block, or part of an array, that is damaged.
-
-    Raises
-    ------
-    InputError
-        If there is no store.
-    """
-    if _is_of_expectations(path):
-        return _verify_expectations(path, mend)
-    found = list(_damaged_parts(open_store(path)))
-    if found and mend:
-        remove_folder(path)
-    return found
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to its parser."""
+    parser.add_argument("stores", type=Path, nargs="+", metavar="STORE", help="stores of a study")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="delete what is damaged, so that the study's next run computes it again: blocks of an "
+        "expectation store, any other store as a whole",
+    )
 
 
-def _is_of_expectations(path: Path) -> bool:
-    return {"mean", "reference"} <= set(open_store(path).array_keys())
-
-
-def _verify_expectations(path: Path, mend: bool) -> list[str]:
-    store = ExpectationStore(path, "r+" if mend else "r")
-    lines = []
-    for number in progress(range(len(store.items)), desc="verify", unit="item"):
-        damaged = store.damaged(number)
-        lines += [f"item '{store.items[number]}', block {block.number}" for block in damaged]
-        if damaged and mend:
-            with claim(path, number, number + 1) as mine, mine.writing():
-                store.forget(number, damaged)
-            _remove_marker(path, number)
-    return lines
-
-
-def _remove_marker(path: Path, number: int) -> None:
-    """Delete the marker of the shard that an item is in."""
-    for file, marker in markers_of(path):
-        if marker is None or marker.first <= number < (marker.last or number + 1):
-            file.unlink()
-
-
-def _damaged_parts(group: zarr.Group) -> Iterator[str]:
-    arrays = {name: array(group, name) for name in sorted(group.array_keys())}
-    parts = [(name, part) for name, stored in arrays.items() for part in _parts(stored)]
-    for name, part in progress(parts, desc="verify", unit="chunk"):
-        try:
-            arrays[name][part]
-        except (ValueError, RuntimeError) as error:
-            where = ", ".join(f"{p.start} to {p.stop - 1}" for p in part)
-            yield f"array '{name}', {where}: {error}"
-
-
-def _parts(stored: zarr.Array[Any]) -> Iterator[tuple[slice, ...]]:
-    """Regions that are chunks."""
-    along = [
-        [slice(start, min(start + step, length)) for start in range(0, length, step)]
-        for length, step in zip(stored.shape, stored.chunks, strict=True)
-    ]
-    return itertools.product(*along)
-
-
-def report(paths: Sequence[Path], mend: bool) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Print what is damaged in some stores.
 
     Raises
     ------
     InputError
-        If anything is, and is not mended.
+        If a store cannot be opened, or damage was not repaired.
     """
-    found = {path: verify(path, mend) for path in paths}
-    for path, lines in found.items():
+    damaged = unreadable = 0
+    for path in arguments.stores:
+        try:
+            lines = verify(path, arguments.repair)
+        except InputError as error:
+            print(error)
+            unreadable += 1
+            continue
         for line in lines:
             print(f"{path}: {line}")
         if not lines:
-            print(f"{path}: all that is written can be read back")
-    count = sum(map(len, found.values()))
-    if count and not mend:
+            print(f"{path}: everything that was written can be read")
+        damaged += len(lines)
+    if unreadable:
+        raise InputError(f"stores that cannot be opened: {unreadable}")
+    if damaged and not arguments.repair:
         raise InputError(
-            f"{count} parts are damaged; with --mend they are forgotten, and the study's next run "
-            "makes them again"
+            f"damaged parts: {damaged}; with --repair they are deleted, and the study's next run "
+            "computes them again"
         )
-    if count:
-        print("What is damaged was forgotten; the study's next run makes it again")
+    if damaged:
+        print("what was damaged is deleted; the study's next run computes it again")
 
 
-def add_arguments(parser: "argparse.ArgumentParser") -> None:
-    """Add."""
-    parser.add_argument("stores", type=Path, nargs="+", help="any stores")
-    parser.add_argument("--mend", action="store_true")
+def verify(path: Path, repair: bool = False) -> list[str]:
+    """List the parts of a store that cannot be read, or fail their checksums.
+
+    Parameters
+    ----------
+    path : Path
+        Any store of a study.
+    repair : bool
+        Whether to delete what is damaged, so that the study's next run computes it again: blocks of
+        an expectation store, and any other store as a whole.
+
+    Returns
+    -------
+    list of str
+        One line for each block, or chunk of an array, that is damaged.
+
+    Raises
+    ------
+    InputError
+        If there is no store, or its metadata are damaged.
+    """
+    if {"mean", "reference"} <= set(array_names(open_store(path))):
+        return _verify_expectations(path, repair)
+    found = list(_damaged_chunks(open_store(path)))
+    if found and repair:
+        remove_folder(path)
+    return found
 
 
-def run(arguments: "argparse.Namespace") -> None:
-    """Run."""
-    report(arguments.stores, arguments.mend)
+def _verify_expectations(path: Path, repair: bool) -> list[str]:
+    store = ExpectationStore(path, "r+" if repair else "r")
+    lines = []
+    for number in progress(range(len(store.items)), desc="verify", unit="item"):
+        damaged = store.damaged(number)
+        lines += [f"item '{store.items[number]}', block {block.number}" for block in damaged]
+        if damaged and repair:
+            _discard_damaged(store, number)
+    return lines
+
+
+def _discard_damaged(store: ExpectationStore, number: int) -> None:
+    with claim(store.path, number, number + 1) as mine, mine.writing():
+        # A job that had the item until now may have computed the blocks again.
+        damaged = store.damaged(number)
+        if damaged:
+            # First, so that a shard never counts as complete though blocks of it are missing.
+            _remove_marker(store.path, number)
+            store.discard(number, damaged)
+
+
+def _remove_marker(path: Path, number: int) -> None:
+    """Delete the marker of the shard that an item is in."""
+    for file, marker in markers_of(path):
+        if marker is None or number in range(marker.first, marker.first + len(marker.items)):
+            file.unlink(missing_ok=True)
+
+
+def _damaged_chunks(group: zarr.Group) -> Iterator[str]:
+    arrays = {name: array(group, name) for name in array_names(group)}
+    chunks = [(name, chunk) for name, stored in arrays.items() for chunk in _chunks(stored)]
+    for name, chunk in progress(chunks, desc="verify", unit="chunk"):
+        try:
+            arrays[name][chunk]
+        except DAMAGED_CHUNK as error:
+            where = ", ".join(f"{part.start} to {part.stop - 1}" for part in chunk)
+            yield f"array '{name}', {where}: {error}"
+
+
+def _chunks(stored: zarr.Array[Any]) -> Iterator[tuple[slice, ...]]:
+    """Regions of an array that are chunks."""
+    along = [
+        [slice(start, min(start + step, length)) for start in range(0, length, step)]
+        for length, step in zip(stored.shape, stored.chunks, strict=True)
+    ]
+    return itertools.product(*along)

@@ -20,6 +20,10 @@ NO_NUMBERS = (
     "settings.options",  # settings as command-line options
     "settings.document",  # documentation of the settings
     "storage.aside",  # sets outdated stores aside
+    "storage.stores",  # layout of stores, which hold numbers as they are given
+    "storage.expectations",
+    "storage.relevance",
+    "storage.inputs",  # where stores lie
     "storage.files",  # atomic writing
     "storage.locks",  # which process may write
     "storage.markers",  # which shards are complete

@@ -1,4 +1,4 @@
-"""Expectation stores: filled block by block by any number of jobs, resumed, extended, mended."""
+"""Expectation stores: filled block by block by any number of jobs, resumed, and repaired."""
 
 import os
 import re
@@ -6,27 +6,42 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
-from preddiff.storage.stores import Variable, array, attributes, axes, open_store
+from preddiff.storage.stores import (
+    DAMAGED_CHUNK,
+    Variable,
+    array,
+    attributes,
+    axes,
+    open_store,
+    reading_metadata,
+)
 from preddiff.windows import Block, Windows
 
-# Per window. The mean is written last: a block that has it is complete.
+# Per window, in the order of writing. The mean comes last: a block that has it is complete.
 _PER_WINDOW = ("change", "variance", "mean")
 _ARRAYS = ("reference", *_PER_WINDOW)
-# What Zarr raises for chunks whose checksum is not right.
-_DAMAGE = (ValueError, RuntimeError)
 
 
 def expectation_variables(
     items: int, targets: int, windows: Windows, block: int
 ) -> dict[str, Variable]:
-    """Arrays of an expectation store: a chunk is a block of an item, a Zarr shard is an item."""
+    """Arrays of an expectation store: a chunk is a block of an item, a Zarr shard is an item.
+
+    Parameters
+    ----------
+    items, targets : int
+        Their number.
+    windows : Windows
+    block : int
+        Windows per block, at most.
+    """
     grid = tuple(f"window_{axis}" for axis in axes(len(windows.space)))
     chunk = windows.block_shape(block)
     shard = tuple(-(-n // c) * c for n, c in zip(windows.shape, chunk, strict=True))
@@ -53,18 +68,28 @@ def expectation_variables(
     }
 
 
-class Layout:
-    """How much of an expectation store is written, told by its files alone: quick for any size.
+class BlockCounts:
+    """How many blocks of each item a store holds, without reading or decompressing their values.
+
+    It takes the names of the files, and of each Zarr shard the index at its end: seconds for
+    50,000 items.
 
     Parameters
     ----------
     path : Path
+        An expectation store.
 
     Attributes
     ----------
     items : int
+        Items of the store.
     blocks : int
-        Blocks of each item.
+        Blocks of an item.
+
+    Raises
+    ------
+    InputError
+        If there is no such store, or its metadata are damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,33 +97,35 @@ class Layout:
         self.items = mean.shape[0]
         shard = mean.shards or mean.chunks
         self.blocks = prod(n // c for n, c in zip(shard, mean.chunks, strict=True))
-        self._files = {item: file for file, item in _files(path / "mean", r"[0-9.]*")}
+        self._shards = {item: file for file, item in _chunk_files(path / "mean")}
 
     def items_begun(self) -> list[int]:
-        """Items of which anything is written."""
-        return sorted(self._files)
+        """Items that have any blocks."""
+        return sorted(self._shards)
 
     def blocks_written(self, item: int) -> int:
-        """Blocks of an item that are written, from the index that ends its Zarr shard."""
+        """Blocks that an item has; 0 if its Zarr shard is truncated."""
+        # The index holds an offset and a length for each chunk, and ends with a checksum.
         size = 16 * self.blocks + 4
         try:
-            with self._files[item].open("rb") as file:
+            with self._shards[item].open("rb") as file:
                 file.seek(-size, os.SEEK_END)
                 index = np.frombuffer(file.read(size - 4), dtype="<u8")
         except (KeyError, OSError):
             return 0
-        # An offset and a length for each chunk, all ones for those that are not there.
+        # Offsets of chunks that are not there have all bits set.
         return int(np.count_nonzero(index.reshape(-1, 2)[:, 0] != np.iinfo(np.uint64).max))
 
 
 class ExpectationStore:
-    """The expectations of one explanation, filled block by block, by any number of jobs.
+    """The expectations of one explanation, filled block by block by any number of jobs.
 
     Parameters
     ----------
     path : Path
-        A store that `open_expectations` of the stage `open` has made.
+        A store that the stage `open` made.
     mode : {"r", "r+"}
+        For reading, or for reading and writing.
 
     Attributes
     ----------
@@ -109,35 +136,83 @@ class ExpectationStore:
         Attributes of the store.
     windows : Windows
     blocks : list of Block
+
+    Raises
+    ------
+    InputError
+        If there is no such store, or its metadata are damaged.
     """
 
-    def __init__(self, path: Path, mode: str = "r") -> None:
+    def __init__(self, path: Path, mode: Literal["r", "r+"] = "r") -> None:
         self.path = path
         self.group = open_store(path, mode)
-        self.items = [str(name) for name in np.asarray(array(self.group, "item")[:])]
-        self.item_digests = [str(d) for d in np.asarray(array(self.group, "item_digest")[:])]
-        self.targets = [str(name) for name in np.asarray(array(self.group, "target")[:])]
         self._arrays = {name: array(self.group, name) for name in _ARRAYS}
+        self.items = self._names("item")
+        self.item_digests = self._names("item_digest")
+        self.targets = self._names("target")
         self.about = attributes(self.group)
-        self.windows = Windows(tuple(self.about["space"]), self.about["k"], self.about["stride"])
-        self.blocks = list(self.windows.blocks(self.about["block"]))
+        with reading_metadata(path):
+            space, k, stride = (self.about[key] for key in ("space", "k", "stride"))
+            self.windows = Windows(tuple(space), k, stride)
+            self.blocks = list(self.windows.blocks(self.about["block"]))
+
+    def _names(self, coordinate: str) -> list[str]:
+        stored = array(self.group, coordinate)
+        with reading_metadata(self.path):
+            return [str(name) for name in np.asarray(stored[:])]
 
     def missing(self, item: int) -> list[Block]:
-        """Blocks of an item that are not computed yet, or whose mean is damaged."""
+        """Blocks of an item that are not computed yet, or whose mean cannot be read."""
         mean, _ = self._readable("mean", item)
         return [block for block in self.blocks if np.isnan(_part(mean, block)).any()]
 
     def write(self, items: Sequence[int], block: Block, expectations: Expectations) -> None:
-        """Store a block of some items."""
+        """Store a block of some items.
+
+        Parameters
+        ----------
+        items : sequence of int
+            Position in the store of each item of `expectations`.
+        block : Block
+        expectations : Expectations
+
+        Raises
+        ------
+        InputError
+            If a value is not finite, or too large for float32. Nothing is written then: NaN means
+            "not computed yet".
+        """
+        # Values that are too large become infinite, and are refused below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = {name: getattr(expectations, name).astype(np.float32) for name in _ARRAYS}
+        for name in _ARRAYS:
+            self._require_finite(name, values[name], items, block)
         for row, item in enumerate(items):
-            self._arrays["reference"][item] = expectations.reference[row].astype(np.float32)
+            self._arrays["reference"][item] = values["reference"][row]
             for name in _PER_WINDOW:
-                values = getattr(expectations, name)[row].astype(np.float32)
                 region: Any = (item, slice(None), *block.slices)
-                self._arrays[name][region] = values
+                self._arrays[name][region] = values[name][row]
+
+    def _require_finite(
+        self, name: str, values: NDArray[np.float32], items: Sequence[int], block: Block
+    ) -> None:
+        finite = np.isfinite(values).reshape(*values.shape[:2], -1).all(axis=-1)
+        if not finite.all():
+            row, target = np.argwhere(~finite)[0]
+            raise InputError(
+                f"{self.path}: item '{self.items[items[row]]}', target '{self.targets[target]}': "
+                f"the {name} is not finite, or too large for float32, in block {block.number}, so "
+                "the block is not stored; check the values of the item and of the classifier's "
+                "weights, and whether the network overflows at its precision"
+            )
 
     def read(self, item: int) -> dict[str, NDArray[np.float32]]:
-        """All arrays of an item, by name, without the item axis.
+        """Read all arrays of an item, by name, without the item axis.
+
+        Returns
+        -------
+        dict of str to float32 array
+            `reference` (targets,); `change`, `variance` and `mean` (targets, *windows).
 
         Raises
         ------
@@ -146,7 +221,7 @@ class ExpectationStore:
         """
         try:
             found = {name: np.asarray(self._arrays[name][item]) for name in _ARRAYS}
-        except _DAMAGE:
+        except DAMAGED_CHUNK:
             found = {}
         if found and not any(np.isnan(values).any() for values in found.values()):
             return found
@@ -154,19 +229,21 @@ class ExpectationStore:
         if damaged:
             raise InputError(
                 f"{self.path}: {damaged} of {len(self.blocks)} blocks of item "
-                f"'{self.items[item]}' are damaged; run `preddiff verify {self.path} --mend`, and "
-                "the study once more"
+                f"'{self.items[item]}' are damaged; run `preddiff verify --repair {self.path}`, "
+                "and the study once more"
             )
         missing = len(self.missing(item))
         raise InputError(
             f"{self.path}: {missing} of {len(self.blocks)} blocks of item "
-            f"'{self.items[item]}' are not computed yet; run preddiff explain on it"
+            f"'{self.items[item]}' are not computed yet; run `preddiff explain {self.path}`"
         )
 
     def damaged(self, item: int) -> list[Block]:
-        """Blocks of an item that were written, but cannot be read back in all arrays."""
+        """Blocks of an item that were written, but cannot be read in all arrays."""
         found, unreadable = {}, set[int]()
-        for name in _PER_WINDOW:
+        # The mean first, since it is written last: of a block that a job writes in the meantime,
+        # nothing seems to be lacking.
+        for name in reversed(_PER_WINDOW):
             found[name], numbers = self._readable(name, item)
             unreadable |= numbers
         reference, _ = self._readable("reference", item)
@@ -177,9 +254,12 @@ class ExpectationStore:
 
         return [b for b in self.blocks if b.number in unreadable or lacks_a_part(b)]
 
-    def forget(self, item: int, blocks: Sequence[Block]) -> None:
-        """Mark blocks of an item as not computed; what else is known of it is kept."""
-        # The mean comes first, since it is what makes a block complete.
+    def discard(self, item: int, blocks: Sequence[Block]) -> None:
+        """Delete blocks of an item, which then count as not computed; the others are kept.
+
+        Blocks that cannot be read are deleted too.
+        """
+        # The mean first, since it makes a block complete.
         for name in reversed(_PER_WINDOW):
             values, _ = self._readable(name, item)
             for block in blocks:
@@ -188,10 +268,10 @@ class ExpectationStore:
             self._arrays[name][item] = values
 
     def remove_leftovers(self, items: Sequence[int]) -> None:
-        """Delete temporary files that killed jobs left of these items."""
+        """Delete temporary files of these items, which killed jobs left."""
         own = set(items)
         for name in _ARRAYS:
-            for file, item in _files(self.path / name, r".*\.partial"):
+            for file, item in _chunk_files(self.path / name, temporary=True):
                 if item in own:
                     file.unlink(missing_ok=True)
 
@@ -200,7 +280,7 @@ class ExpectationStore:
         stored = self._arrays[name]
         try:
             return np.asarray(stored[item]), set()
-        except _DAMAGE:
+        except DAMAGED_CHUNK:
             pass
         values = np.full(stored.shape[1:], np.nan, dtype=np.float32)
         unreadable = set()
@@ -208,7 +288,7 @@ class ExpectationStore:
             region: Any = (item, slice(None), *block.slices)
             try:
                 _part(values, block)[:] = np.asarray(stored[region])
-            except _DAMAGE:
+            except DAMAGED_CHUNK:
                 unreadable.add(block.number)
         return values, unreadable
 
@@ -223,7 +303,9 @@ def _part(values: NDArray[np.float32], block: Block) -> NDArray[np.float32]:
 
 
 def carry_over(old: Path, new: Path, rows: Mapping[int, int]) -> None:
-    """Take items of a store over to another one of the same layout, as they are.
+    """Take over the blocks of some items from another store of the same settings.
+
+    The files are shared by hard links where the file system has them, and copied elsewhere.
 
     Parameters
     ----------
@@ -233,7 +315,7 @@ def carry_over(old: Path, new: Path, rows: Mapping[int, int]) -> None:
         Position of each item in the old store, and in the new one.
     """
     for name in _ARRAYS:
-        for file, item in _files(old / name, r"[0-9.]*"):
+        for file, item in _chunk_files(old / name):
             if item in rows:
                 key = file.name.split(".", 2)
                 _link(file, new / name / ".".join([key[0], str(rows[item]), *key[2:]]))
@@ -241,15 +323,16 @@ def carry_over(old: Path, new: Path, rows: Mapping[int, int]) -> None:
 
 def _link(source: Path, target: Path) -> None:
     # Files of a store are replaced, never changed, so that two stores can share them.
+    target.unlink(missing_ok=True)
     try:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
 
 
-def _files(folder: Path, ending: str) -> Iterator[tuple[Path, int]]:
-    """Files of chunks, by a pattern of what follows the item's number, and that number."""
-    key = re.compile(rf"c\.(\d+)(?:\.{ending})?", re.ASCII)
+def _chunk_files(folder: Path, temporary: bool = False) -> Iterator[tuple[Path, int]]:
+    """Files of an array's chunks, or the temporary ones of jobs that write, each with its item."""
+    key = re.compile(r"c\.(\d+)\..*\.partial" if temporary else r"c\.(\d+)(?:\.\d+)*", re.ASCII)
     for entry in os.scandir(folder):
         match = key.fullmatch(entry.name)
         if match:

@@ -1,4 +1,8 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that are written atomically: under their names they are complete, or absent.
+
+They are written under a temporary name, `.<8 hexadecimal digits>.<name>`, and renamed at the end. A
+process that is killed leaves what it was writing under that name; `remove_leftovers` deletes it.
+"""
 
 import os
 import re
@@ -11,12 +15,13 @@ from pathlib import Path
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside `path`; rename it to `path` if the body ends well.
+    """Provide a temporary file beside `path`, and rename it to `path` unless the body raises.
 
     Yields
     ------
     Path
-        The temporary file's path; the same suffix, so that writers which look at it agree.
+        The temporary file, which the body creates. Its suffix is that of `path`, since some
+        writers take the format from it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
@@ -29,12 +34,14 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; put it in the place of `path` if the body ends well.
+    """Provide an empty folder beside `path`, and rename it to `path` unless the body raises.
+
+    What was at `path` before is deleted, unless the body moved it away.
 
     Yields
     ------
     Path
-        The temporary folder's path; the folder exists and is empty.
+        The temporary folder.
     """
     remove_leftovers(path)
     temporary = _beside(path)
@@ -48,15 +55,15 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder, if it exists, so that no moment shows half of it under its name."""
+    """Delete a folder, if it exists; it is never seen half deleted under its name."""
     if path.exists():
-        doomed = _beside(path)
-        path.rename(doomed)
-        shutil.rmtree(doomed)
+        renamed = _beside(path)
+        path.rename(renamed)
+        shutil.rmtree(renamed)
 
 
 def remove_leftovers(path: Path) -> None:
-    """Delete temporary files and folders that killed processes left beside `path`."""
+    """Delete temporary files and folders beside `path` that killed processes left."""
     temporary = re.compile(rf"\.[0-9a-f]{{8}}\.{re.escape(path.name)}")
     if not path.parent.is_dir():
         return

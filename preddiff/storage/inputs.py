@@ -1,4 +1,4 @@
-"""Inputs of an explanation: the stores and files that it is made from."""
+"""Inputs of an explanation: the stores and files that its expectations are computed from."""
 
 import os
 from dataclasses import asdict, dataclass
@@ -8,20 +8,20 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an expectation store is made from.
+    """What the expectations of a store are computed from.
 
     Attributes
     ----------
     data : Path
         Data store of the items that are explained.
     classifier : Path
-        Folder.
+        Folder of the classifier.
     gaussian : Path, optional
         Gaussian store, for conditional samplers.
     donors : Path, optional
-        Data store that marginal and grey samplers learn from; `data` if None.
+        Data store whose training items marginal and grey samplers use; `data` if None.
     predictions : Path, optional
-        Table of the stage predict, for targets that are another class for each item.
+        Table of the stage predict, for targets whose class depends on the item, such as `top-1`.
     """
 
     data: Path
@@ -31,8 +31,9 @@ class Inputs:
     predictions: Path | None = None
 
     def relative_to(self, store: Path) -> dict[str, str | None]:
-        """Paths as a store keeps them: relative to its folder, so that a study can be moved."""
-        folder = store.resolve().parent
+        """Paths relative to the folder that a store is in, so that a study can be moved."""
+        # The store itself may be a link, which `of` does not follow.
+        folder = store.parent.resolve()
         return {
             key: None if path is None else os.path.relpath(path.resolve(), folder)
             for key, path in asdict(self).items()
@@ -40,7 +41,7 @@ class Inputs:
 
     @classmethod
     def of(cls, store: Path, about: dict[str, Any]) -> "Inputs":
-        """Read paths back from a store's attributes."""
+        """Paths that are stored among a store's attributes."""
         found: dict[str, Any] = {
             key: None if path is None else store.parent / path
             for key, path in about["inputs"].items()

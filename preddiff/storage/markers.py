@@ -1,4 +1,7 @@
-"""Markers: the files that tell which shards of an expectation store are begun, and complete."""
+"""Markers: small files beside an expectation store that say which of its shards are complete.
+
+Other files beside it, one for each job, say which shards are being explained.
+"""
 
 import json
 from collections.abc import Iterator
@@ -24,32 +27,22 @@ class Marker:
     items: tuple[str, ...]
 
     def to_json(self, about: dict[str, Any]) -> str:
-        """Text of the marker's file, with what else is to be told."""
+        """Content of the marker's file, with further keys and values."""
         return json.dumps({**asdict(self), **about}, indent=2) + "\n"
 
 
-def markers_of(store: Path) -> Iterator[tuple[Path, Marker | None]]:
-    """Markers of a store, with the file of each; None for one that cannot be read."""
-    for path in sorted(store.with_suffix(".done").glob("*.json")):
-        try:
-            found = json.loads(path.read_text())
-            yield path, Marker(found["first"], found["last"], tuple(found["items"]))
-        except (ValueError, KeyError, TypeError):
-            yield path, None
-
-
 @dataclass(frozen=True)
-class Started:
-    """A job that was begun and has not written its marker yet.
+class Job:
+    """A job that was started and has not completed its shard.
 
     Attributes
     ----------
     first, last : int
-        Its items, as a marker has them.
+        Its items, as in `Marker`.
     host : str
-        Where it was begun.
+        Where it was started.
     since : float
-        When, in seconds since 1970.
+        When it was started, in seconds since 1970.
     blocks_done : int
         Blocks of its items that were complete then.
     """
@@ -60,22 +53,63 @@ class Started:
     since: float
     blocks_done: int
 
-    def end(self, items: int) -> int:
-        """Item that it stops before, of so many in the store."""
+    def stop(self, items: int) -> int:
+        """Number of the item after its last one, in a store of so many items."""
         return items if self.last is None else min(self.last, items)
 
 
-def started_file(store: Path, first: int, last: int | None) -> Path:
-    """File that tells that items are being explained."""
-    return store.with_suffix(".started") / f"items-{first:05d}-{last or 0:05d}.json"
+def marker_folder(store: Path) -> Path:
+    """Folder of the markers of a store."""
+    return store.with_suffix(".done")
 
 
-def started_in(store: Path) -> tuple[Started, ...]:
-    """Jobs of a store that were begun and are not done; those that cannot be read are left out."""
-    found = []
-    for path in sorted(store.with_suffix(".started").glob("*.json")):
+def job_folder(store: Path) -> Path:
+    """Folder of the files of jobs that explain items of a store."""
+    return store.with_suffix(".started")
+
+
+def job_file(store: Path, first: int, last: int | None) -> Path:
+    """File that a job writes when it starts, and deletes when its shard is complete."""
+    return job_folder(store) / f"items-{first:05d}-{last or 0:05d}.json"
+
+
+def markers_of(store: Path) -> Iterator[tuple[Path, Marker | None]]:
+    """File and content of each marker of a store; None for a marker that cannot be read."""
+    for path, found in _contents(marker_folder(store)):
         try:
-            found.append(Started(**json.loads(path.read_text())))
-        except (ValueError, TypeError, FileNotFoundError):
+            yield path, Marker(found["first"], found["last"], tuple(found["items"]))
+        except (KeyError, TypeError):
+            yield path, None
+
+
+def unfinished_jobs(store: Path) -> tuple[Job, ...]:
+    """Jobs of a store, running or dead, but for those whose files cannot be read."""
+    jobs = []
+    for _, found in _contents(job_folder(store)):
+        try:
+            jobs.append(Job(**found))
+        except TypeError:
             continue
-    return tuple(found)
+    return tuple(jobs)
+
+
+def remove_markers(store: Path) -> None:
+    """Delete all markers of a store, and the files of its jobs."""
+    for folder in (marker_folder(store), job_folder(store)):
+        for path in folder.glob("*.json"):
+            path.unlink(missing_ok=True)
+
+
+def _contents(folder: Path) -> Iterator[tuple[Path, Any]]:
+    """Files of a folder, and what they hold; None if that cannot be read."""
+    for path in sorted(folder.glob("*.json")):
+        # Names of temporary files begin with a dot.
+        if path.name.startswith("."):
+            continue
+        try:
+            yield path, json.loads(path.read_text())
+        except FileNotFoundError:
+            # It was deleted since it was listed.
+            continue
+        except ValueError:
+            yield path, None

@@ -1,6 +1,5 @@
-"""Zarr stores: layout, blocks, resume, provenance. All open with `xarray.open_zarr`."""
+"""Zarr stores with named dimensions, coordinates and provenance; `xarray.open_zarr` opens them."""
 
-import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -8,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
@@ -18,11 +17,13 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from preddiff.errors import InputError
-from preddiff.storage.provenance import version
+from preddiff.storage.provenance import version, versions
 
 PROVENANCE = "provenance"
+# What Zarr raises on reading a chunk that is truncated, or whose checksum is wrong.
+DAMAGED_CHUNK = (ValueError, RuntimeError)
 
-# Bytes of this machine's memory; what a store asks for beyond is refused before it is reserved.
+# Bytes of this machine's memory: stores that claim to need more are refused before it is reserved.
 _MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -33,7 +34,7 @@ def axes(dimensions: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Variable:
-    """Layout of an array of a store.
+    """How an array of a store is laid out.
 
     Attributes
     ----------
@@ -54,7 +55,7 @@ class Variable:
 
     @property
     def fill(self) -> float:
-        """What is not written yet: NaN, or 0 where the type has none."""
+        """Value of what is not written yet: NaN, or 0 for types without it."""
         return np.nan if np.issubdtype(self.dtype, np.floating) else 0
 
 
@@ -65,7 +66,7 @@ def create(
     provenance: Mapping[str, Any],
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a store's coordinates and metadata; the arrays are all fill value, NaN.
+    """Write a store's coordinates and metadata; the arrays hold their fill value throughout.
 
     Parameters
     ----------
@@ -74,8 +75,8 @@ def create(
     variables : mapping of str to Variable
     coordinates : mapping of str to (dimension, values)
     provenance : mapping
-        What the store's content depends on. The package's version is noted beside it: another
-        version with the same code goes on with a store.
+        What the store's content depends on. The package's version is stored beside it and not in
+        it, so that another version with the same code can continue a store.
     about : mapping, optional
         Further attributes of the store.
     """
@@ -94,16 +95,17 @@ def create(
             **(about or {}),
             PROVENANCE: dict(provenance),
             "preddiff": version(),
+            "versions": versions(),
         },
     )
     encoding = {
         name: {
             "chunks": variable.chunks,
             "shards": variable.shards,
-            # With a checksum, so that damage is found on reading.
+            # A checksum, so that reading finds damage.
             "compressors": (ZstdCodec(level=3), Crc32cCodec()),
             "fill_value": variable.fill,
-            # All files of an array in one folder: half as many entries, and quick to list.
+            # All chunks of an array in one folder: half as many entries, and quick to list.
             "chunk_key_encoding": {"name": "default", "separator": "."},
         }
         for name, variable in variables.items()
@@ -116,19 +118,19 @@ def create(
             encoding=encoding,
             compute=False,
             consolidated=True,
-            # Nothing is written through dask: whoever fills the store writes whole blocks.
+            # Nothing is written through dask: blocks are written by themselves later on.
             safe_chunks=False,
         )
 
 
 def _portable(values: Any) -> NDArray[Any]:
-    """Strings of any length, which all Zarr libraries know, not NumPy's fixed-length ones."""
+    """Give strings a variable length, which all Zarr libraries can read."""
     values = np.asarray(values)
     return values.astype(np.dtypes.StringDType()) if values.dtype.kind == "U" else values
 
 
-def describe(path: Path, about: Mapping[str, Any]) -> None:
-    """Add attributes to a store, whose consolidated metadata are renewed."""
+def update_attributes(path: Path, about: Mapping[str, Any]) -> None:
+    """Add or replace attributes of a store, and renew its consolidated metadata."""
     zarr.open_group(path, mode="r+", use_consolidated=False).attrs.update(dict(about))
     with _consolidated_metadata():
         zarr.consolidate_metadata(path)
@@ -137,33 +139,65 @@ def describe(path: Path, about: Mapping[str, Any]) -> None:
 @contextmanager
 def _consolidated_metadata() -> Iterator[None]:
     with warnings.catch_warnings():
-        # They are not yet in version 3 of the specification, but all readers cope.
+        # They are not in version 3 of the specification yet, but do not disturb other readers.
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         yield
 
 
-def open_store(path: Path, mode: str = "r") -> zarr.Group:
-    """Open a store's arrays.
+@contextmanager
+def reading_metadata(path: Path) -> Iterator[None]:
+    """Turn what Zarr raises where metadata or coordinates are damaged into an error of the user.
 
     Raises
     ------
     InputError
-        If there is no store.
+        If the body raises such an error; the message names the store.
     """
     try:
-        # Not in Zarr's version 2, which knows a codec that unpickles what it reads.
-        return zarr.open_group(
-            path, mode="r+" if mode == "r+" else "r", zarr_format=3, use_consolidated=False
-        )
-    except (FileNotFoundError, zarr.errors.GroupNotFoundError):
-        raise InputError(f"{path}: no such store; run the stage that makes it first") from None
-    except (json.JSONDecodeError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: not a Zarr store, or damaged ({error})") from None
+        yield
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: not a Zarr store of version 3, or its metadata are damaged ({error}); run "
+            "the stage that makes it again"
+        ) from None
+
+
+def open_store(path: Path, mode: Literal["r", "r+"] = "r") -> zarr.Group:
+    """Open a store of Zarr's version 3, for reading, or for reading and writing.
+
+    Raises
+    ------
+    InputError
+        If there is no store, or its metadata are damaged.
+    """
+    with reading_metadata(path):
+        try:
+            # Zarr's version 2 has a codec that unpickles what it reads.
+            return zarr.open_group(path, mode=mode, zarr_format=3, use_consolidated=False)
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such store; run the stage that makes it first") from None
+
+
+def path_of(group: zarr.Group) -> Path:
+    """Folder of a store."""
+    return Path(str(group.store_path).removeprefix("file://"))
 
 
 def attributes(group: zarr.Group) -> dict[str, Any]:
     """Attributes of a store."""
     return dict(group.attrs)
+
+
+def array_names(group: zarr.Group) -> list[str]:
+    """Names of a store's arrays, sorted.
+
+    Raises
+    ------
+    InputError
+        If the metadata of one are damaged.
+    """
+    with reading_metadata(path_of(group)):
+        return sorted(group.array_keys())
 
 
 def array(group: zarr.Group, name: str) -> zarr.Array[Any]:
@@ -172,26 +206,28 @@ def array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     Raises
     ------
     InputError
-        If the store has no such array, or one that no memory holds.
+        If the store has no such array, its metadata are damaged, or reading one item of it takes
+        more memory than this machine has.
     """
-    found = group.get(name)
+    path = path_of(group)
+    with reading_metadata(path):
+        found = group.get(name)
     if not isinstance(found, zarr.Array):
-        raise InputError(f"{group.store_path}: the store has no array '{name}'")
-    size = _item_size(found)
+        raise InputError(f"{path}: the store has no array '{name}'; run the stage that makes it")
+    size = _bytes_to_read(found)
     if size > _MEMORY:
         raise InputError(
-            f"{group.store_path}: array '{name}' of shape {found.shape} would take "
-            f"{size / 1e9:,.0f} GB of memory for an item, or as a whole if it has one axis, of "
-            f"{_MEMORY / 1e9:,.0f} GB here"
+            f"{path}: array '{name}' has shape {found.shape} and chunks {found.chunks}; reading "
+            f"{'it' if found.ndim == 1 else 'one item'} takes {size / 1e9:,.0f} GB of memory, but "
+            f"this machine has {_MEMORY / 1e9:,.0f} GB"
         )
     return found
 
 
-def _item_size(found: zarr.Array[Any]) -> int:
-    """Bytes that reading takes at a time: an item, or a chunk if it is larger, or a whole axis."""
+def _bytes_to_read(found: zarr.Array[Any]) -> int:
+    """Memory that is taken at a time: for an item, a chunk if that is larger, or a whole axis."""
     item = found.shape if found.ndim == 1 else found.shape[1:]
-    entry = max(found.dtype.itemsize, 8)
-    return max(prod(item), prod(found.chunks)) * entry
+    return max(prod(item), prod(found.chunks)) * max(found.dtype.itemsize, 8)
 
 
 def open_dataset(path: Path) -> xr.Dataset:
@@ -200,15 +236,24 @@ def open_dataset(path: Path) -> xr.Dataset:
     Raises
     ------
     InputError
-        If there is no store.
+        If there is no store, or its metadata are damaged.
     """
     open_store(path)
     return xr.open_zarr(path, chunks=None, zarr_format=3)
 
 
 def provenance_of(path: Path) -> dict[str, Any]:
-    """Provenance of a store."""
+    """Provenance of a store: what its content depends on.
+
+    Raises
+    ------
+    InputError
+        If there is no store, or it has no provenance.
+    """
     provenance = attributes(open_store(path)).get(PROVENANCE)
     if not isinstance(provenance, dict):
-        raise InputError(f"{path}: not a store of this package (it has no provenance)")
+        raise InputError(
+            f"{path}: the store has no provenance, so it was not made by preddiff, or its metadata "
+            "are damaged"
+        )
     return provenance

@@ -4,13 +4,15 @@
 
 For each network: milliseconds per forward pass of plain torch at its best batch size, and of the
 engine with drawing and bookkeeping (k = 10, l = 14, S = 10, all targets of a class), as a ratio.
-Weights are random: speed does not depend on them.
+Weights are random: speed does not depend on them. `--quick` shows within seconds that the script
+runs; its numbers mean nothing.
 """
 
 import argparse
 import gc
 import resource
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,12 +30,41 @@ from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.targets import Target
 from preddiff.windows import Block, Windows
 
-SIZE, K, L, S = 224, 10, 14, 10
 BATCHES = {"cpu": (8, 16, 32, 64), "cuda": (128, 256, 512, 1024)}
 TARGETS = ("probability:top-1", "logit:top-1")
 
 
-def smooth_images(count: int, side: int = SIZE) -> np.ndarray:
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured.
+
+    Attributes
+    ----------
+    side : int
+        Of the images, in pixels.
+    k, l, samples : int
+        Of the windows.
+    patches : int
+        That the sampler's Gaussian is fitted on.
+    seconds : float
+        That plain torch is measured for at each batch size.
+    batches : tuple of int, optional
+        Batch sizes of plain torch; those that suit the device if None.
+    """
+
+    side: int = 224
+    k: int = 10
+    l: int = 14
+    samples: int = 10
+    patches: int = 20_000
+    seconds: float = 3
+    batches: tuple[int, ...] | None = None
+
+
+QUICK = Sizes(side=64, k=4, l=6, samples=2, patches=500, seconds=0.1, batches=(2, 4))
+
+
+def smooth_images(count: int, side: int) -> np.ndarray:
     """Random images whose neighbouring pixels are alike, float32 from 0 to 1."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((count, 3, 28, 28), generator=generator)
@@ -45,32 +76,36 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def plain(network: Network, device: torch.device, batch: int, channels_last: bool) -> float:
-    """Seconds per forward pass of plain torch."""
+def plain(
+    network: Network, device: torch.device, batch: int, channels_last: bool, seconds: float
+) -> float:
+    """Seconds per forward pass of plain torch, measured for some seconds."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     module = network.module.to(device).to(memory_format=layout)
-    x = torch.rand((batch, 3, SIZE, SIZE), device=device).to(memory_format=layout)
+    x = torch.rand((batch, 3, *network.space), device=device).to(memory_format=layout)
     with torch.inference_mode(), arithmetic(device, "float32"):
         module(x)
         wait(device)
         start, passes = time.perf_counter(), 0
-        while time.perf_counter() - start < 3:
+        while time.perf_counter() - start < seconds:
             module(x)
             wait(device)
             passes += batch
         return (time.perf_counter() - start) / passes
 
 
-def engine(network: Network, device: torch.device, images: np.ndarray, windows: int) -> float:
+def engine(
+    network: Network, device: torch.device, images: np.ndarray, windows: int, sizes: Sizes
+) -> float:
     """Seconds per forward pass of the dense engine."""
-    gaussian = PatchGaussian.fit(images, L, patches=20_000)
+    gaussian = PatchGaussian.fit(images, sizes.l, patches=sizes.patches)
     readout = Readout(tuple(Target.parse(text) for text in TARGETS))
-    grid = Windows(network.space, K)
+    grid = Windows(network.space, sizes.k)
     dense = Dense(
         NetworkNodes(network, readout, {"item": [0, 0]}, device),
         Conditional(gaussian, (0.0, 1.0)),
         grid,
-        S,
+        sizes.samples,
         seed=0,
         standardisation=network.standardisation,
         device=device,
@@ -83,7 +118,7 @@ def engine(network: Network, device: torch.device, images: np.ndarray, windows: 
     dense.expectations(images[:1], ["item"], first)
     start = time.perf_counter()
     dense.expectations(images[:1], ["item"], block)
-    return (time.perf_counter() - start) / (block.size * S)
+    return (time.perf_counter() - start) / (block.size * sizes.samples)
 
 
 def main() -> None:
@@ -93,24 +128,27 @@ def main() -> None:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--windows", type=int, default=100)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--quick", action="store_true", help="tiny images, short measurements")
     arguments = parser.parse_args()
+    sizes = QUICK if arguments.quick else Sizes()
     device = device_of(arguments.device)
-    images = smooth_images(20)
+    batches = sizes.batches or BATCHES[device.type]
+    images = smooth_images(20, sizes.side)
     before = {}
     for name in arguments.networks:
-        network = make(name)
-        before[name] = min(plain(network, device, batch, False) for batch in BATCHES[device.type])
+        network = make(name, sizes.side)
+        before[name] = min(plain(network, device, n, False, sizes.seconds) for n in batches)
     use_cores(arguments.threads)
     print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print("ms per pass: torch as it comes | torch, same layout and memory | engine | share of both")
     for name in arguments.networks:
-        network = make(name)
+        network = make(name, sizes.side)
         best = min(
-            (plain(network, device, batch, channels_last), batch)
-            for batch in BATCHES[device.type]
+            (plain(network, device, batch, channels_last, sizes.seconds), batch)
+            for batch in batches
             for channels_last in (False, True)
         )
-        ours = engine(network, device, images, arguments.windows)
+        ours = engine(network, device, images, arguments.windows, sizes)
         print(
             f"{name:14} {before[name] * 1e3:8.2f} | {best[0] * 1e3:8.2f} (batch {best[1]:4}) | "
             f"{ours * 1e3:8.2f} | {before[name] / ours:5.2f} {best[0] / ours:5.2f}",
@@ -121,11 +159,11 @@ def main() -> None:
     print(f"peak memory of the host {peak:.2f} GB")
 
 
-def make(name: str) -> Network:
+def make(name: str, side: int) -> Network:
     module = prepared(torchvision.build(name, 1000))
     mean = Standardisation((0.5,) * 3, (0.25,) * 3)
     classes = tuple(map(str, range(1000)))
-    return Network(module, {"torchvision": name}, classes, 1_281_167, (SIZE, SIZE), mean)
+    return Network(module, {"torchvision": name}, classes, 1_281_167, (side, side), mean)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 Prints a table and draws it. Each setting is varied by itself around k = 10, stride 1, S = 10 and
 224 x 224 pixels; seconds of an image are extrapolated from a few whole rows of its windows. Beside
 them the milliseconds of a pass, its arithmetic and the speed of that. Where arithmetic is done at
-like speed, cost is in proportion to what changes.
+like speed, cost is in proportion to what changes. `--quick` shows within seconds that the script
+runs; its numbers mean nothing.
 """
 
 import argparse
@@ -30,6 +31,18 @@ from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.targets import Target
 from preddiff.windows import Windows
 
+
+@dataclass(frozen=True)
+class Setting:
+    """Windows, draws, side of the image, and patches that the Gaussian is fitted on."""
+
+    k: int = 10
+    stride: int = 1
+    samples: int = 10
+    side: int = 224
+    patches: int = 20_000
+
+
 VARIED = {
     "k": (1, 5, 10, 20),
     "stride": (1, 2, 4),
@@ -37,15 +50,8 @@ VARIED = {
     "side": (128, 224, 448),
 }
 
-
-@dataclass(frozen=True)
-class Setting:
-    """What an image costs depends on this."""
-
-    k: int = 10
-    stride: int = 1
-    samples: int = 10
-    side: int = 224
+QUICK = Setting(k=4, samples=1, side=48, patches=200)
+QUICK_VARIED = {"k": (2, 4), "stride": (1, 2), "samples": (1, 2), "side": (48, 64)}
 
 
 def seconds_of_image(
@@ -58,10 +64,11 @@ def seconds_of_image(
     classes = tuple(map(str, range(1000)))
     network = Network(module, {}, classes, 1_281_167, space, standardisation)
     images = smooth_images(6, setting.side)
+    gaussian = PatchGaussian.fit(images, setting.k + 4, patches=setting.patches)
     windows = Windows(space, setting.k, setting.stride)
     engine = Incremental(
         NetworkNodes(network, Readout((Target.parse("probability:top-1"),)), {"item": [0]}, device),
-        Conditional(PatchGaussian.fit(images, setting.k + 4, patches=20_000), (0.0, 1.0)),
+        Conditional(gaussian, (0.0, 1.0)),
         windows,
         setting.samples,
         seed=0,
@@ -69,7 +76,7 @@ def seconds_of_image(
         device=device,
     )
     rows = rows_of(windows, 3, windows.shape[1])
-    each = seconds_per_pass(engine, images[:1], rows, setting.samples)
+    each = seconds_per_pass(engine, images[:1], rows)
     passes = windows.shape[0] * windows.shape[1] * setting.samples
     with FlopCounterMode(display=False) as counter:
         engine.expectations(images[:1], ["item"], rows[1])
@@ -82,18 +89,20 @@ def main() -> None:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, help="figure to write")
+    parser.add_argument("--quick", action="store_true", help="tiny images, few values")
     arguments = parser.parse_args()
+    base, varied = (QUICK, QUICK_VARIED) if arguments.quick else (Setting(), VARIED)
     device = device_of(arguments.device)
     use_cores(arguments.threads)
     figure, axes = pyplot.subplots(
-        1, len(VARIED), figsize=(12, 3), layout="constrained", sharey=True
+        1, len(varied), figsize=(12, 3), layout="constrained", sharey=True
     )
     print(f"{arguments.network} on {device}: an image, a forward pass, its arithmetic, their ratio")
-    for axis, (key, values) in zip(axes, VARIED.items(), strict=True):
+    for axis, (key, values) in zip(axes, varied.items(), strict=True):
         found = []
         for value in values:
             seconds, each, flops = seconds_of_image(
-                arguments.network, replace(Setting(), **{key: value}), device
+                arguments.network, replace(base, **{key: value}), device
             )
             print(
                 f"{key:8} {value:4}: {seconds:8.1f} s, {each * 1e3:6.2f} ms, "

@@ -9,7 +9,8 @@ of windows are evaluated, spread over the image from border to border; their rat
 image, whose seconds stand in brackets. With `--peak`, the device's TFLOP/s, a second line tells
 which share of the time taken the arithmetic alone would need at that speed. Weights are random:
 speed does not depend on them. Captum is installed by `pip install --no-deps captum`, since it asks
-for an old NumPy.
+for an old NumPy; without it, its column says so. `--quick` shows within seconds that the script
+runs; its numbers mean nothing.
 """
 
 import argparse
@@ -20,8 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from captum.attr import Occlusion
-from dense import TARGETS, K, L, S, make, smooth_images, wait
+from dense import QUICK, TARGETS, Sizes, make, smooth_images, wait
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
@@ -46,14 +46,15 @@ def engine(
     network: Network,
     sampler: Conditional,
     device: torch.device,
+    sizes: Sizes,
     precision: Precision = "float32",
 ) -> Dense:
     readout = Readout(tuple(Target.parse(text) for text in TARGETS))
     return kind(
         NetworkNodes(network, readout, {"item": [0, 0]}, device, precision),
         sampler,
-        Windows(network.space, K),
-        S,
+        Windows(network.space, sizes.k),
+        sizes.samples,
         seed=0,
         standardisation=network.standardisation,
         device=device,
@@ -70,7 +71,7 @@ def rows_of(windows: Windows, rows: int, columns: int) -> list[Block]:
     ]
 
 
-def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Block], samples: int = S) -> float:
+def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Block]) -> float:
     # Once before, for what is prepared for all items: the engine, and conditioning per position.
     one.expectations(x, ["item"], blocks[0])
     for block in blocks:
@@ -79,7 +80,7 @@ def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Block], samples: in
     start = time.perf_counter()
     for block in blocks:
         one.expectations(x, ["item"], block)
-    return (time.perf_counter() - start) / (sum(block.size for block in blocks) * samples)
+    return (time.perf_counter() - start) / (sum(block.size for block in blocks) * one.samples)
 
 
 def cost(one: Dense, x: np.ndarray, blocks: list[Block]) -> tuple[float, float]:
@@ -91,15 +92,24 @@ def cost(one: Dense, x: np.ndarray, blocks: list[Block]) -> tuple[float, float]:
     return seconds, counter.get_total_flops() / (middle.size * one.samples)
 
 
-def occlusion(network: Network, device: torch.device, x: np.ndarray) -> float:
-    """Seconds per forward pass of Captum's `Occlusion`, of windows that do not overlap."""
+def occlusion(network: Network, device: torch.device, x: np.ndarray, k: int) -> float | None:
+    """Seconds per forward pass of Captum's `Occlusion`, of windows that do not overlap.
+
+    None if Captum is not installed.
+    """
+    try:
+        from captum.attr import Occlusion
+    except ModuleNotFoundError as error:
+        if error.name != "captum":
+            raise
+        return None
     module: Callable[[torch.Tensor], torch.Tensor] = network.module.to(device)
     image = network.standardisation.image(torch.from_numpy(x)).to(device)
-    count = (-(-(network.space[0] - K) // K) + 1) ** 2
+    count = (-(-(network.space[0] - k) // k) + 1) ** 2
     with torch.inference_mode():
         start = time.perf_counter()
         Occlusion(module).attribute(
-            image, (3, K, K), (3, K, K), target=0, perturbations_per_eval=32
+            image, (3, k, k), (3, k, k), target=0, perturbations_per_eval=32
         )
         wait(device)
     return (time.perf_counter() - start) / count
@@ -112,31 +122,38 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=6, help="rows of windows to evaluate")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--peak", type=float, help="TFLOP/s of the device, as 790 of an H200")
+    parser.add_argument("--quick", action="store_true", help="tiny images and few draws")
     arguments = parser.parse_args()
+    sizes = QUICK if arguments.quick else Sizes()
     device = device_of(arguments.device)
     use_cores(arguments.threads)
-    images = smooth_images(20)
-    sampler = Conditional(PatchGaussian.fit(images, L, patches=20_000), (0.0, 1.0))
+    images = smooth_images(20, sizes.side)
+    gaussian = PatchGaussian.fit(images, sizes.l, patches=sizes.patches)
+    sampler = Conditional(gaussian, (0.0, 1.0))
     x = images[:1]
     print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print("ms per pass (seconds of an image) and ratio to dense passes; peak memory of the host")
-    print(f"{'':14} {'Captum':>8} {'dense':>8} {'incremental':>22} {'bfloat16':>22} {'memory':>8}")
+    print(f"{'':14} {'Captum':>23} {'dense':>8} {'incremental':>22} {'bfloat16':>22} {'memory':>8}")
     for name in arguments.networks:
-        network = make(name)
-        windows = Windows(network.space, K)
-        passes = windows.shape[0] * windows.shape[1] * S
+        network = make(name, sizes.side)
+        windows = Windows(network.space, sizes.k)
+        passes = windows.shape[0] * windows.shape[1] * sizes.samples
         full = rows_of(windows, arguments.rows, windows.shape[1])
         few = full if device.type == "cuda" else rows_of(windows, 2, 32)
         # One engine after the other, so that the peak of memory is that of one.
-        dense, dense_flops = cost(engine(Dense, network, sampler, device), x, few)
-        ours = [cost(engine(Incremental, network, sampler, device, p), x, full) for p in PRECISIONS]
+        dense, dense_flops = cost(engine(Dense, network, sampler, device, sizes), x, few)
+        ours = [
+            cost(engine(Incremental, network, sampler, device, sizes, precision), x, full)
+            for precision in PRECISIONS
+        ]
         columns = [
             f"{each * 1e3:6.2f} ({each * passes:4.0f} s) {dense / each:6.2f}" for each, _ in ours
         ]
-        captum = occlusion(network, device, x)
+        captum = occlusion(network, device, x, sizes.k)
+        first = "captum is not installed" if captum is None else f"{captum * 1e3:.2f}"
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
-            f"{name:14} {captum * 1e3:8.2f} {dense * 1e3:8.2f} {columns[0]:>22} {columns[1]:>22} "
+            f"{name:14} {first:>23} {dense * 1e3:8.2f} {columns[0]:>22} {columns[1]:>22} "
             f"{peak:5.2f} GB",
             flush=True,
         )
@@ -145,7 +162,7 @@ def main() -> None:
                 f"{flops / (arguments.peak * 1e12) / each:.1%}"
                 for each, flops in ((dense, dense_flops), *ours)
             ]
-            print(f"{'of the floor':23} {shares[0]:>8} {shares[1]:>22} {shares[2]:>22}", flush=True)
+            print(f"{'of the floor':38} {shares[0]:>8} {shares[1]:>22} {shares[2]:>22}", flush=True)
         gc.collect()
 
 

@@ -1,6 +1,6 @@
 """A pretend study of 50,000 photographs and three networks: planning, status, files and disk.
 
-    python tests/benchmarks/load.py [--items 50000] [--folder /somewhere/with/space]
+    python tests/benchmarks/load.py [--items 50000] [--maps 100] [--folder /somewhere/with/space]
 
 Prints how long Snakemake takes to plan the study and its peak of memory, how long `preddiff status`
 takes on stores of which half is done, how many files they hold, and how fast relevance is written
@@ -24,9 +24,9 @@ import yaml
 import zarr
 
 from preddiff.evidence import Expectations
-from preddiff.stages.relevance import create_relevance, parts_to_write
 from preddiff.storage.expectations import ExpectationStore, expectation_variables
 from preddiff.storage.markers import Marker
+from preddiff.storage.relevance import create_relevance, parts_to_write
 from preddiff.storage.stores import array, create
 from preddiff.windows import Windows
 
@@ -128,7 +128,7 @@ def count_files(stores: list[Path], items: int) -> None:
     print(f"an expectation store holds {each:.2f} files for each item that is done", flush=True)
 
 
-def throughput(folder: Path, items: int = 100) -> None:
+def throughput(folder: Path, items: int) -> None:
     """Write and read relevance, and the same numbers as NumPy's own files."""
     generator = np.random.default_rng(0)
     maps = generator.standard_normal((items, len(TARGETS), SIDE, SIDE)).astype(np.float32)
@@ -166,13 +166,18 @@ def throughput(folder: Path, items: int = 100) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--items", type=int, default=50_000)
+    parser.add_argument(
+        "--items", type=int, default=50_000, help="photographs of the study (default: 50000)"
+    )
+    parser.add_argument(
+        "--maps", type=int, default=100, help="items whose relevance is written (default: 100)"
+    )
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
         plan(folder, arguments.items)
-        throughput(folder)
+        throughput(folder, arguments.maps)
         stores = fill(folder, arguments.items)
         count_files(stores, arguments.items)
         command = [sys.executable, "-m", "preddiff", "status", folder / "results/load"]

@@ -1,6 +1,9 @@
 """A small expectation store of a linear classifier, and processes that fill it."""
 
+import itertools
 import multiprocessing
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.connection import Connection
@@ -38,13 +41,24 @@ def run(*arguments: object) -> None:
 
 
 class Explaining:
-    """A process that explains items of a store, and tells each block before it is written."""
+    """A process that explains items of a store, and tells each block before it is written.
 
-    def __init__(self, store: Path, log: Path, first: int = 0, last: int | None = None) -> None:
+    With `kill_before`, it kills itself right before it puts that file of the store in its place,
+    counted from 1: the file is written under a temporary name then.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        log: Path,
+        first: int = 0,
+        last: int | None = None,
+        kill_before: int | None = None,
+    ) -> None:
         self.log = log
         self._told, tell = _CONTEXT.Pipe(duplex=False)
         self.process: ForkServerProcess = _CONTEXT.Process(
-            target=_explain, args=(store, first, last, log, tell)
+            target=_explain, args=(store, first, last, log, tell, kill_before)
         )
         self.process.start()
         tell.close()
@@ -63,8 +77,23 @@ class Explaining:
         return list(self.written())
 
 
-def _explain(store: Path, first: int, last: int | None, log: Path, tell: Connection) -> None:
-    write = ExpectationStore.write
+def _explain(
+    store: Path,
+    first: int,
+    last: int | None,
+    log: Path,
+    tell: Connection,
+    kill_before: int | None,
+) -> None:
+    write, replace, replaced = ExpectationStore.write, Path.replace, itertools.count(1)
+
+    def replacing(self, target):
+        # Zarr replaces a chunk's file by the temporary one that it has written.
+        if self.suffix == ".partial" and next(replaced) == kill_before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(self, target)
+
+    Path.replace = replacing
 
     def telling(self, items, block, expectations):
         tell.send((tuple(items), block.number))

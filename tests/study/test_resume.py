@@ -1,7 +1,8 @@
 """Jobs that are killed, doubled or deceived: nothing is lost, torn, mixed or done twice."""
 
+import itertools
 import os
-import random
+import re
 import shutil
 import signal
 import subprocess
@@ -30,7 +31,7 @@ from tests.study.commands import (
 )
 from tests.study.small_store import Explaining, Written, open_store, prepare
 
-KILLS = 52
+KILLS = 24
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +83,16 @@ def flip(file: Path, position: int) -> None:
     file.write_bytes(content)
 
 
-def test_killed_at_random_moments_loses_and_repeats_nothing(made: Path, tmp_path: Path) -> None:
+def test_killed_before_any_file_loses_and_repeats_nothing(made: Path, tmp_path: Path) -> None:
     store = tmp_path / "e.zarr"
     open_store(made, store)
-    chance = random.Random(0)
     finished: Counter[Written] = Counter()
-    for _ in range(KILLS):
-        job = Explaining(store, tmp_path / "log")
-        told = list(islice(job.written(), chance.randint(0, 2)))
-        # A moment in the writing of a block, or before or after it.
-        time.sleep(chance.uniform(0, 0.05))
-        told += job.kill()
+    # Before each file of a block (reference, change, variance, mean), and of up to three blocks.
+    for _, number in zip(range(KILLS), itertools.cycle(range(1, 13)), strict=False):
+        job = Explaining(store, tmp_path / "log", kill_before=number)
+        told = list(job.written())
         assert job.process.exitcode == -signal.SIGKILL
+        assert len(told) == (number + 3) // 4
         finished.update(told[:-1])
     last = Explaining(store, tmp_path / "log")
     finished.update(last.written())
@@ -115,7 +114,7 @@ def test_of_two_jobs_one_waits_and_takes_over_when_the_other_dies(
     second = Explaining(store, tmp_path / "second", 3, 9)
     beside = Explaining(store, tmp_path / "beside", 9, 14)
     assert len(list(beside.written())) == 5 * len(ExpectationStore(store).blocks)
-    told = "another process explains items 3 to 8"
+    told = "another process is explaining some of items 3 to 8"
     _wait_for(tmp_path / "second", lambda log: told in log.read_text())
     first.kill()
     assert list(second.written())
@@ -141,7 +140,7 @@ def test_a_store_that_is_started_anew_takes_nothing_from_older_jobs(
     open_store(made, store, "--samples", 7)
     list(job.written())
     assert job.process.exitcode == 2
-    assert "started anew" in (tmp_path / "log").read_text()
+    assert "deleted, set aside or replaced" in (tmp_path / "log").read_text()
     assert np.isnan(xr.open_zarr(store)["mean"].values).all()
 
 
@@ -159,26 +158,28 @@ def test_a_store_deleted_under_a_job_is_not_raised_again(made: Path, tmp_path: P
 
 @pytest.mark.parametrize("name", ["change", "variance", "mean", "reference"])
 @pytest.mark.parametrize("place", ["a block", "the index"])
-def test_a_flipped_byte_is_found_and_mended(made: Path, copy: Path, name: str, place: str) -> None:
+def test_a_flipped_byte_is_found_and_repaired(
+    made: Path, copy: Path, name: str, place: str
+) -> None:
     flip(chunks_of(copy, name, 5), 5 if place == "a block" else -5)
-    with pytest.raises(InputError, match=r"damaged; run `preddiff verify .* --mend`"):
+    with pytest.raises(InputError, match=r"damaged; run `preddiff verify --repair .*`"):
         ExpectationStore(copy).read(5)
     found = verify(copy)
     whole = place == "the index" or name == "reference"
     assert len(found) == (len(ExpectationStore(copy).blocks) if whole else 1)
     assert found[0].startswith("item 'sub-05', block ")
-    assert verify(copy, mend=True) == found
+    assert verify(copy, repair=True) == found
     assert not list(copy.with_suffix(".done").iterdir())
     explained(copy)
     assert verify(copy) == []
     assert_same_bits(copy, made / "complete/e.zarr")
 
 
-def test_resuming_mends_what_is_damaged(made: Path, copy: Path) -> None:
+def test_resuming_repairs_what_is_damaged(made: Path, copy: Path) -> None:
     flip(chunks_of(copy, "mean", 5), 20)
     flip(chunks_of(copy, "mean", 6), -10)
     chunks_of(copy, "mean", 7).write_bytes(b"")
-    assert "item 'sub-05': 1 blocks are damaged" in explained(copy)
+    assert "item 'sub-05': recomputing damaged blocks (1)" in explained(copy)
     assert_same_bits(copy, made / "complete/e.zarr")
 
 
@@ -204,7 +205,7 @@ def test_status_tells_what_is_done_running_and_lost(made: Path, tmp_path: Path) 
     assert [job.first for job in found.running] == [3]
     assert found.running[0].blocks_done >= 8 and found.seconds_left > 0
     text = report(tmp_path / "study")
-    assert "e, items 1 to 3: begun" in text and "explain-e-00001-00003.log ends with" in text
+    assert "e, items 1 to 2: started" in text and "explain-e-00001-00003.log ends with" in text
     assert "window/s" in text.splitlines()[-1]
     assert preddiff("status", tmp_path / "study").stdout.startswith("explanation")
     os.kill(job.process.pid, signal.SIGCONT)
@@ -218,12 +219,12 @@ def test_status_tells_what_is_done_running_and_lost(made: Path, tmp_path: Path) 
 def test_verify_finds_damage_in_any_store(made: Path, copy: Path) -> None:
     data = copy.parents[1] / "data.zarr"
     good = preddiff("verify", data, copy)
-    assert good.returncode == 0 and good.stdout.count("can be read back") == 2
+    assert good.returncode == 0 and good.stdout.count("can be read") == 2
     flip(next((data / "intensity").glob("c.3.*")), 50)
     bad = preddiff("verify", data)
     assert bad.returncode == 2
     assert "array 'intensity', 3 to 3" in bad.stdout
-    assert preddiff("verify", data, "--mend").returncode == 0
+    assert preddiff("verify", data, "--repair").returncode == 0
     assert not data.exists()
 
 
@@ -243,6 +244,65 @@ def test_added_items_are_explained_and_the_others_kept(made: Path, tmp_path: Pat
     for name in ("reference", "mean", "change", "variance"):
         expected = complete[name].sel(item=["sub-01", "sub-03", "sub-07", "sub-05"])
         assert one[name].values.tobytes() == expected.values.tobytes()
+
+
+def test_settings_that_return_find_their_numbers_again(made: Path, tmp_path: Path, capsys) -> None:
+    store = tmp_path / "study/expectations/e.zarr"
+    open_store(made, store)
+    blocks = len(list(Explaining(store, tmp_path / "log", 0, 3).written()))
+    before = xr.open_zarr(store).load()
+    open_store(made, store, "--samples", 7)
+    assert "its results are set aside as" in capsys.readouterr().err
+    assert np.isnan(xr.open_zarr(store)["mean"].values).all()
+    assert not list(store.with_suffix(".done").iterdir())
+    list(Explaining(store, tmp_path / "log", 0, 1).written())
+    open_store(made, store)
+    assert "moved back" in capsys.readouterr().err
+    xr.testing.assert_equal(xr.open_zarr(store).load(), before)
+    # What is computed then is the rest, and it is right.
+    assert blocks + len(list(Explaining(store, tmp_path / "log").written())) == 14 * blocks // 3
+    assert_same_bits(store, made / "complete/e.zarr")
+    assert len(list((store.parent / "aside").iterdir())) == 1
+
+
+def test_items_that_return_are_not_explained_again(made: Path, tmp_path: Path) -> None:
+    store = tmp_path / "e.zarr"
+    for items in (["sub-01", "sub-02"], ["sub-02", "sub-03"], ["sub-03", "sub-04"]):
+        open_store(made, store, "--items", *items)
+        list(Explaining(store, tmp_path / "log").written())
+    open_store(made, store, "--items", "sub-01", "sub-02", "sub-03", "sub-04")
+    assert not list(Explaining(store, tmp_path / "log").written())
+    complete = xr.open_zarr(made / "complete/e.zarr").load()
+    for name in ("reference", "mean", "change", "variance"):
+        expected = complete[name].sel(item=["sub-01", "sub-02", "sub-03", "sub-04"])
+        assert xr.open_zarr(store)[name].values.tobytes() == expected.values.tobytes()
+
+
+def test_stores_set_aside_are_listed_and_pruned(made: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    store = study / "expectations/e.zarr"
+    open_store(made, store)
+    none = preddiff("prune", study)
+    assert none.returncode == 0 and "no stores are set aside" in none.stdout
+    list(Explaining(store, tmp_path / "log", 0, 1).written())
+    open_store(made, store, "--samples", 7)
+    (aside,) = (study / "expectations/aside").iterdir()
+    status = preddiff("status", study)
+    assert status.returncode == 0, status.stderr
+    assert f"{aside}, " in status.stdout and "    samples: 10 -> 7" in status.stdout
+    # What a killed process left is no store.
+    (store.parent / ".0123abcd.e.zarr").mkdir()
+    assert preddiff("status", study).stdout == status.stdout
+    listed = preddiff("prune", study)
+    assert listed.returncode == 0 and str(aside) in listed.stdout
+    (freed,) = re.findall(r"with --yes these are deleted, which frees ([0-9.]+) MB", listed.stdout)
+    size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())
+    assert freed == f"{size / 1e6:.1f}" and aside.exists()
+    pruned = preddiff("prune", study, "--yes")
+    assert pruned.returncode == 0 and f"deleted; {freed} MB are free again" in pruned.stdout
+    assert not aside.exists() and store.exists()
+    assert "set aside" not in preddiff("status", study).stdout
+    assert preddiff("prune", tmp_path).returncode == 2
 
 
 def test_killed_snakemake_goes_on_after_its_lock_is_cleared(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_change_of_the_file_redoes_what_was_made_by_it(study: Path) -> None:
         ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
         ("other = 3", "no function or class 'method'"),
         ("method = 3", "is a int, not a function"),
-        ("def method(value, x): return x", "must have one number for each voxel"),
+        ("def method(value, x): return x", "must have one value per voxel"),
         ("def method(value, x): return x[0] / 0", "its map is not finite"),
         ("def method(value, x): raise ValueError('odd')", "ValueError: odd"),
     ],
@@ -89,7 +89,7 @@ def test_faulty_methods_are_named(tmp_path: Path, text: str, message: str) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("def sampler(training): return 3", "must return the function that draws"),
+        ("def sampler(training): return 3", "must return a function draw"),
         ("def sampler(training): return lambda *a: a[0]", "returned draws of shape"),
         (
             "def sampler(training): return lambda x, m, s, g: x.repeat(s, 1, 1, 1, 1) / 0",

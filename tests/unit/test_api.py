@@ -23,6 +23,14 @@ def means(batch: np.ndarray) -> np.ndarray:
         ({"training_size": None}, "training_size is missing"),
         ({"k": 5}, "l = 4 is smaller than k = 5"),
         ({"k": 3}, "l - k = 1 is odd"),
+        ({"k": 2.0}, "k = 2.0: give a whole number"),
+        ({"k": 0}, "k = 0: give a whole number"),
+        ({"stride": True}, "stride = True: give a whole number"),
+        ({"samples": 0}, "samples = 0: give a whole number"),
+        ({"samples": 1}, "one draw tells nothing about its error"),
+        ({"samples": 2.5}, "samples = 2.5: give a whole number"),
+        ({"batch_size": -1}, "batch_size = -1: give a whole number"),
+        ({"batch_size": 0}, "batch_size = 0: give a whole number"),
     ],
 )
 def test_wrong_settings(change: dict, message: str) -> None:
@@ -118,3 +126,21 @@ def test_untidy_networks_are_explained_as_tidy_ones_are() -> None:
     scale = np.abs(tidy.relevance).max()
     np.testing.assert_allclose(untidy.relevance, tidy.relevance, atol=1e-4 * scale)
     np.testing.assert_array_equal(x, before)
+
+
+def test_one_draw_will_do_of_what_is_not_random() -> None:
+    one = preddiff.explain(ITEMS[0], means, preddiff.Grey(0.0), **SETTINGS, samples=1)
+    ten = preddiff.explain(ITEMS[0], means, preddiff.Grey(0.0), **SETTINGS)
+    assert np.array_equal(one.relevance, ten.relevance) and not one.stderr.any()
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    settings = {**SETTINGS, "k": np.int64(2), "samples": np.int32(3)}
+    found = preddiff.explain(ITEMS[0], means, preddiff.Conditional(GAUSSIAN), **settings)
+    assert found.relevance.shape == (6, 6)
+
+
+def test_threads_are_left_as_they_are() -> None:
+    before = torch.get_num_threads()
+    preddiff.explain(ITEMS[0], means, preddiff.Grey(0.0), **SETTINGS)
+    assert torch.get_num_threads() == before

@@ -50,5 +50,5 @@ def test_jobs_lease_devices_of_their_own_and_the_dead_free_theirs(tmp_path: Path
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert devices.device_of("auto") == torch.device("cpu")
-    with pytest.raises(InputError, match="torch finds no GPU here"):
+    with pytest.raises(InputError, match="torch finds no GPU on this machine"):
         devices.device_of("cuda")

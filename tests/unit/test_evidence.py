@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from preddiff.evidence import (
     activation_difference,
     laplace_correction,
-    log2_odds,
     weight_of_evidence,
     weight_of_evidence_slope,
 )
@@ -72,10 +71,9 @@ def test_slope_is_the_derivative(p: float, change: float) -> None:
     assert weight_of_evidence_slope(p, change, 140, 2) == pytest.approx(numeric, rel=1e-5)
 
 
-def test_laplace_correction_and_odds() -> None:
+def test_laplace_correction() -> None:
     assert laplace_correction(0.0, 8, 2) == pytest.approx(0.1)
     assert laplace_correction([0.0, 1.0], 8, 2).sum() == pytest.approx(1)
-    assert log2_odds(0.8) == pytest.approx(2)
 
 
 def test_activation_difference_is_what_the_window_added() -> None:

@@ -149,9 +149,9 @@ def test_networks_that_cannot_be_explained_are_refused(fault: str, message: str)
 
 def test_classes_and_inputs_must_fit() -> None:
     check(stored(Faulty("")))
-    with pytest.raises(InputError, match="puts out 3 numbers, but 4 classes"):
+    with pytest.raises(InputError, match="returns 3 logits, but there are 4 names"):
         check(stored(Faulty(""), classes=4))
-    with pytest.raises(InputError, match="does not take 1 x 9 x 9 inputs"):
+    with pytest.raises(InputError, match="does not accept inputs of 1 x 9 x 9"):
         check(stored(Faulty(""), space=(9, 9)))
 
 
@@ -173,8 +173,8 @@ class Ending(nn.Module):
     ("end", "classes", "message"),
     [
         ("one", 1, "a single number, whose softmax is always 1"),
-        ("softmax", 3, "puts out probabilities, not logits"),
-        ("assertion", 3, "does not take 1 x 8 x 8 inputs: a square input, please"),
+        ("softmax", 3, "returns probabilities, not logits"),
+        ("assertion", 3, "does not accept inputs of 1 x 8 x 8: a square input, please"),
     ],
 )
 def test_outputs_that_are_no_logits_are_refused(end: str, classes: int, message: str) -> None:
@@ -383,7 +383,7 @@ def test_reduced_precision_is_near_and_keeps_the_head() -> None:
     assert torch.allclose(exact, reduced, atol=0.02)
     assert network.module(x).dtype == torch.float32
     with (
-        pytest.raises(InputError, match="tf32 is for GPUs"),
+        pytest.raises(InputError, match="tf32 needs a GPU"),
         arithmetic(torch.device("cpu"), "tf32"),
     ):
         pass

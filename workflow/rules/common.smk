@@ -1,4 +1,4 @@
-# The validated configuration, and the plan of what a study consists of.
+# The validated configuration, and the plan of the study.
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from preddiff.workflow import NETWORK_THREADS, Plan, code_of, growing
 
 
 def without_traceback(function, *arguments):
-    """Call a function; show errors that a user can correct without a traceback."""
+    """Call a function, and show errors that a user can correct without a traceback."""
     try:
         return function(*arguments)
     except InputError as error:
@@ -20,7 +20,7 @@ def without_traceback(function, *arguments):
 
 
 def of(function, wildcard):
-    """An input or parameter that a function gives for a wildcard's value."""
+    """Input or parameter that a function computes from the value of a wildcard."""
     return lambda wildcards: without_traceback(function, getattr(wildcards, wildcard))
 
 
@@ -29,7 +29,7 @@ plan = Plan(study)
 RESULTS = plan.results
 
 
-# Names of a configuration, and of several of them joined.
+# Names from the configuration, and file names that are joined from several of them.
 wildcard_constraints:
     dataset="[A-Za-z0-9_-]+",
     classifier="[A-Za-z0-9_-]+",

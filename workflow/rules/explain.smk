@@ -1,9 +1,9 @@
-# Expectations: the expensive stage, in shards that fill one store and can be resumed. Maps that
-# need none.
+# Expectations, the expensive stage, in shards that fill one store and can be resumed; and maps of
+# methods without expectations.
 
 
 rule open_expectations:
-    """Make the expectation store of an explanation, or keep it if nothing changed."""
+    """Create the expectation store of an explanation, or keep it if nothing changed."""
     input:
         data=of(plan.data_of, "explanation"),
         donors=of(plan.sampled_data_of, "explanation"),
@@ -51,7 +51,7 @@ rule explain:
         mem_mb=growing(4000),
         runtime=growing(120),
         gpu=of(plan.gpus_of, "explanation"),
-        # As resources, since they do not change results: another number runs nothing again.
+        # A resource instead of a parameter, since it does not change results.
         batch_size=of(plan.batch_size_of, "explanation"),
     params:
         store=f"{RESULTS}/expectations/{{explanation}}.zarr",
@@ -95,6 +95,6 @@ rule map:
         "--out {params.store:q} 2>&1 | tee {log:q}"
 
 
-# Light: not worth a job of its own on a cluster.
+# Too short for separate jobs on a cluster.
 localrules:
     open_expectations,

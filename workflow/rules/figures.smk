@@ -1,4 +1,4 @@
-# Figures after the paper's.
+# Figures similar to those of the paper.
 
 
 rule figure:
@@ -29,6 +29,6 @@ rule figure:
         "2>&1 | tee {log:q}"
 
 
-# Light: not worth a job of its own on a cluster.
+# Too short for separate jobs on a cluster.
 localrules:
     figure,

@@ -1,4 +1,4 @@
-# What is learnt from the training items: the classifiers and the patch Gaussians.
+# Classifiers, their predictions, and patch Gaussians.
 
 
 # One rule for each kind of classifier: train, train_digits, torchvision, module.
@@ -37,7 +37,7 @@ for kind in plan.classifier_kinds:
         localrule: kind.is_light
         conda:
             "../../envs/preddiff.yaml"
-        # With one core, the same seed gives the same weights on any machine of a kind.
+        # On one core, the same seed gives the same weights on machines of the same type.
         threads: 1
         resources:
             mem_mb=growing(4000),
@@ -53,7 +53,7 @@ for kind in plan.classifier_kinds:
 
 
 rule fetch_weights:
-    """Fetch torchvision's weights, which needs the internet."""
+    """Download torchvision's weights (needs internet access)."""
     output:
         f"{RESULTS}/weights/{{network}}-{{weights}}.safetensors",
     log:
@@ -63,14 +63,14 @@ rule fetch_weights:
         weights=r"\w+",
     conda:
         "../../envs/preddiff.yaml"
-    # No digest of code: torchvision checks the file, which does not depend on code here.
+    # Without a digest of code: torchvision checks the file, whose content does not depend on code.
     shell:
         "preddiff fetch-weights {wildcards.network:q} --weights {wildcards.weights:q} "
         "--out {output:q} 2>&1 | tee {log:q}"
 
 
 rule predict:
-    """Classify all items of a dataset with a network, and say how often it is right."""
+    """Classify all items of a dataset with a network, and compute its accuracy."""
     input:
         data=lambda w: plan.data(*plan.predicted[w.predictions]),
         classifier=lambda w: plan.classifier_file(plan.predicted[w.predictions][1]),
@@ -132,6 +132,6 @@ rule gaussian:
         "--seed {params.seed} --threads {threads} --out {params.store:q} 2>&1 | tee {log:q}"
 
 
-# Light: not worth a job of its own on a cluster.
+# Too short for separate jobs on a cluster.
 localrules:
     fetch_weights,

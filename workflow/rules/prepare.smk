@@ -1,8 +1,8 @@
-# From a cohort or images, given or made, to a data store.
+# Data stores, from cohorts or images that are provided, simulated or downloaded.
 
 
 rule phantom:
-    """Write a cohort whose truth is known."""
+    """Simulate a cohort with known lesions."""
     output:
         f"{RESULTS}/cohorts/{{dataset}}/participants.tsv",
     log:
@@ -28,7 +28,7 @@ rule phantom:
 
 
 rule fetch_oasis:
-    """Fetch the OASIS cohort, which needs the internet."""
+    """Download the OASIS cohort (needs internet access)."""
     output:
         f"{RESULTS}/cohorts/{{dataset}}/participants.tsv",
     log:
@@ -76,7 +76,7 @@ rule prepare:
 
 
 rule prepare_images:
-    """Read image files and write them, resized and cut, as a Zarr store."""
+    """Read image files and write them, resized and cropped, as a Zarr store."""
     input:
         of(plan.image_files, "data"),
     output:
@@ -130,7 +130,7 @@ rule prepare_digits:
         "--out {params.store:q} 2>&1 | tee {log:q}"
 
 
-# Light: not worth a job of its own on a cluster.
+# Too short for separate jobs on a cluster.
 localrules:
     fetch_oasis,
     prepare_digits,

@@ -1,8 +1,8 @@
-# From expectations to relevance, NIfTI files and tables.
+# Relevance, NIfTI files and tables.
 
 
 rule relevance:
-    """Turn expectations into evidence and relevance."""
+    """Compute evidence and relevance from expectations."""
     input:
         of(plan.shards_of, "explanation"),
     output:
@@ -27,7 +27,7 @@ rule relevance:
 
 
 rule nifti:
-    """Write relevance as one NIfTI per subject, which any viewer overlays on the scan."""
+    """Write relevance as NIfTI files on the grid of the scans."""
     input:
         relevance=f"{RESULTS}/relevance/{{explanation}}.zarr/zarr.json",
         data=of(plan.data_of, "explanation"),
@@ -47,7 +47,7 @@ rule nifti:
 
 
 rule localise:
-    """Score how well maps find the planted sites."""
+    """Score how well maps find known lesions."""
     input:
         relevance=lambda w: [
             plan.store("relevance", name) for name in plan.localised(w.classifier)
@@ -83,7 +83,7 @@ rule localise:
 
 
 rule deletion:
-    """Follow a class while windows are deleted and inserted in the order of each explanation."""
+    """Compute deletion and insertion curves, in the order of each explanation."""
     input:
         relevance=lambda w: [
             plan.store("relevance", name)
@@ -133,6 +133,6 @@ rule deletion:
         "2>&1 | tee {log:q}"
 
 
-# Light: not worth a job of its own on a cluster.
+# Too short for separate jobs on a cluster.
 localrules:
     localise,

@@ -58,7 +58,7 @@ def test_switches_are_put_back_after_an_error() -> None:
 
 def test_tf32_is_refused_on_a_cpu() -> None:
     with (
-        pytest.raises(InputError, match="tf32 is for GPUs"),
+        pytest.raises(InputError, match="tf32 needs a GPU"),
         arithmetic(torch.device("cpu"), "tf32"),
     ):
         pass

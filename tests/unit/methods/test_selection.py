@@ -34,7 +34,7 @@ def test_linear_classifiers_are_explained_for_their_second_class(linear: LinearC
 
 
 def test_a_class_that_a_linear_classifier_does_not_have_is_named(linear: LinearClassifier) -> None:
-    with pytest.raises(InputError, match="'healthy' is neither class"):
+    with pytest.raises(InputError, match="there is no class 'healthy'"):
         target_classes([Target("logit", "healthy")], ["a"], linear, None)
 
 
@@ -54,9 +54,9 @@ def test_classes_by_target(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "items", "message"),
     [
-        ("probability:true", ["b.png"], "the true class of item 'b.png' is not known"),
+        ("probability:true", ["b.png"], "the true class of item 'b.png' is unknown"),
         ("probability:true", ["007", "c.png"], "no item 'c.png'"),
-        ("logit:top-2", ["007"], "only the top 1 classes are known"),
+        ("logit:top-2", ["007"], "only the top 1 classes are in the table"),
     ],
 )
 def test_classes_that_are_not_known(tmp_path: Path, target, items, message) -> None:
