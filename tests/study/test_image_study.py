@@ -241,7 +241,7 @@ def test_bad_settings_are_refused_by_name(tmp_path: Path, path, value, message) 
         (["probability:purple"], "no class 'purple'"),
         (["layer:3:99"], "maps 0 to 7"),
         (["layer:conv9"], "preddiff layers"),
-        (["logit:top-11"], "only the top 10"),
+        (["logit:top-11"], "only the top 3 classes"),
     ],
 )
 def test_targets_that_a_network_does_not_have_are_refused(
