@@ -4,19 +4,24 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import expit
-from torch import Tensor
 
 from preddiff.errors import InputError
 from preddiff.storage.files import write_atomically
 from preddiff.storage.provenance import digest_arrays
 from preddiff.targets import Target
 from preddiff.windows import FloatArray
+
+# Imported where they are needed, since torch takes a second: figures and tables need none.
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from preddiff.classifiers.linear_nodes import LinearNodes
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class LinearClassifier:
             )
         return self.classes.index(label)
 
-    def standardised(self, x: Tensor) -> Tensor:
+    def standardised(self, x: "Tensor") -> "Tensor":
         """Return the input unchanged: linear classifiers use the values of the items."""
         return x
 
@@ -90,9 +95,11 @@ class LinearClassifier:
         self,
         targets: Sequence[Target],
         classes: Mapping[str, Sequence[int]],
-        device: torch.device | str = "cpu",
+        device: "torch.device | str" = "cpu",
     ) -> "LinearNodes":
         """Targets as differentiable functions of the input."""
+        from preddiff.classifiers.linear_nodes import LinearNodes
+
         return LinearNodes(self, targets, device)
 
     def logit(self, x: NDArray[np.floating]) -> FloatArray:
@@ -147,35 +154,3 @@ class LinearClassifier:
             ) from None
         except (KeyError, TypeError, ValueError, EOFError) as error:
             raise InputError(f"{folder}: not a trained classifier, or damaged ({error})") from None
-
-
-class LinearNodes:
-    """Differentiable values of the targets of a linear classifier.
-
-    Parameters
-    ----------
-    classifier : LinearClassifier
-    targets : sequence of Target
-        Probabilities and logits of its classes.
-    device : torch.device or str
-    """
-
-    def __init__(
-        self,
-        classifier: LinearClassifier,
-        targets: Sequence[Target],
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.targets = targets
-        self.classes = classifier.classes
-        self.weights = torch.from_numpy(classifier.weights.reshape(-1)).to(device)
-        self.intercept = classifier.intercept
-
-    def __call__(self, x: Tensor, item: str) -> Tensor:
-        """Compute float64 values (n, targets) for inputs (n, channels, *space)."""
-        logit = x.double().flatten(1) @ self.weights + self.intercept
-        columns = []
-        for target in self.targets:
-            own = logit if target.label == self.classes[1] else -logit
-            columns.append(torch.sigmoid(own) if target.kind == "probability" else own)
-        return torch.stack(columns, 1)

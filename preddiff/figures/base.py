@@ -2,15 +2,17 @@
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from pydantic import Field, field_validator
 
-from preddiff.methods.base import MethodSettings
 from preddiff.registry import Registry
 from preddiff.settings.base import Name, Settings, Share
+
+if TYPE_CHECKING:
+    from preddiff.methods.base import MethodSettings
 
 
 class FigureSettings(Settings):
@@ -50,7 +52,7 @@ class FigureSettings(Settings):
             raise ValueError(f"Matplotlib has no colour map '{name}'{hint}")
         return name
 
-    def problem_with(self, explanations: Sequence[MethodSettings]) -> str | None:
+    def problem_with(self, explanations: "Sequence[MethodSettings]") -> str | None:
         """Explain why the figure cannot show some explanations; None if it can."""
         if len(explanations) > 1 and not self.shows_several:
             return "this kind of figure shows one explanation"

@@ -16,7 +16,6 @@ from preddiff.errors import InputError
 from preddiff.evaluation.predictions import TOP, read_predictions
 from preddiff.figures.base import FigureSettings
 from preddiff.figures.panels import Panel
-from preddiff.methods.base import METHODS
 from preddiff.settings.base import ItemName, Positive
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.stores import PROVENANCE, open_dataset
@@ -51,8 +50,8 @@ class ImageMaps:
         self.data = Items(inputs.data)
         self.classes: list[str] = about["classes"]
         self.k = int(about["k"])
-        method = METHODS[about[PROVENANCE].get("method", METHODS.default)]
-        self.shows_evidence = method.shows_evidence
+        # Stores of version 0.1.0 do not say; those of a method were of sensitivity maps.
+        self.shows_evidence = bool(about.get("shows_evidence", "method" not in about[PROVENANCE]))
         self.predictions: pd.DataFrame | None = (
             None if inputs.predictions is None else read_predictions(inputs.predictions)
         )

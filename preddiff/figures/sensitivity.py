@@ -1,7 +1,7 @@
 """Figures 1 and 13 of the paper: images, sensitivity maps and relevance."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from matplotlib.figure import Figure
 from pydantic import Field
@@ -10,7 +10,9 @@ from preddiff.errors import InputError
 from preddiff.figures.base import FIGURES
 from preddiff.figures.image_maps import ImageFigureSettings, ImageMaps, chosen_items, image_panel
 from preddiff.figures.panels import Row, draw_panels
-from preddiff.methods.base import MethodSettings
+
+if TYPE_CHECKING:
+    from preddiff.methods.base import MethodSettings
 
 
 @FIGURES.register
@@ -21,7 +23,7 @@ class SensitivityFigure(ImageFigureSettings):
 
     kind: Literal["sensitivity"] = Field(description="sensitivity")
 
-    def problem_with(self, explanations: Sequence[MethodSettings]) -> str | None:
+    def problem_with(self, explanations: "Sequence[MethodSettings]") -> str | None:
         """Require one explanation of magnitudes and one of evidence."""
         if sorted(e.shows_evidence for e in explanations) != [False, True]:
             return (

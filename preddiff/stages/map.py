@@ -93,7 +93,12 @@ def compute_maps(inputs: Inputs, method: MethodSettings, device: str, out: Path)
                 "items": digest_json([items.digests[items.number(name)] for name in names]),
                 **method.provenance(),
             },
-            {**about_classifier(classifier), "k": 1, "inputs": inputs.relative_to(out)},
+            {
+                **about_classifier(classifier),
+                "k": 1,
+                "inputs": inputs.relative_to(out),
+                "shows_evidence": method.shows_evidence,
+            },
         )
         group = zarr.open_group(folder, mode="r+", use_consolidated=False)
         for row, name in enumerate(progress(names, desc="map", unit="item")):

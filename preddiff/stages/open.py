@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{arguments.out}: other items; unchanged ones are kept", file=sys.stderr)
     elif changed:
         print(
-            f"{arguments.out}: started anew, since this changed:",
+            f"{arguments.out}: replaced, since this changed:",
             *changed,
             sep="\n  ",
             file=sys.stderr,

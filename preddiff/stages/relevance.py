@@ -77,5 +77,6 @@ def _create(folder: Path, store: ExpectationStore, out: Path) -> None:
         {
             **{key: about[key] for key in ("corner", "space", "k", "classes", "training_size")},
             "inputs": Inputs.of(store.path, about).relative_to(out),
+            "shows_evidence": True,
         },
     )
