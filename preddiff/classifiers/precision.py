@@ -19,10 +19,10 @@ class InFloat32(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Run the layer in float32."""
-        with torch.autocast(x.device.type, enabled=False):
-            found: Tensor = self.layer(x.float())
+        with torch.autocast(input.device.type, enabled=False):
+            found: Tensor = self.layer(input.float())
         return found
 
 

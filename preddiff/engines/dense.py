@@ -148,7 +148,7 @@ class Dense:
         try:
             return evaluate()
         except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         # Outside of the except clause, where the failed pass is still held.
         self._take_smaller_batches(item)
@@ -156,10 +156,7 @@ class Dense:
 
     def _take_smaller_batches(self, item: str) -> None:
         if self.batch_size == 1:
-            raise InputError(
-                f"item '{item}': memory does not suffice for a single input: run on a device "
-                "with more, or make the input smaller"
-            )
+            raise InputError(too_little_memory(item))
         self.batch_size //= 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -197,5 +194,14 @@ def redrawn(x: Tensor, draws: Tensor, voxels: Tensor) -> Tensor:
     return copies.reshape(len(draws), *x.shape)
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch says that memory does not suffice."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def too_little_memory(item: str) -> str:
+    """Message where memory does not suffice for a single input."""
+    return (
+        f"item '{item}': memory does not suffice for a single input: run on a device with more, or "
+        "make the input smaller"
+    )

@@ -15,14 +15,14 @@ from preddiff.classifiers.layers import OUTPUT
 from preddiff.classifiers.network import NetworkNodes
 from preddiff.classifiers.precision import arithmetic, keep_weights_in_bfloat16
 from preddiff.engines.base import Progress
-from preddiff.engines.dense import Dense, redrawn
+from preddiff.engines.dense import Dense, is_out_of_memory, redrawn, too_little_memory
 from preddiff.engines.incremental.boxes import Boxes
 from preddiff.engines.incremental.network import IncrementalNetwork
 from preddiff.errors import InputError
 from preddiff.samplers.base import window_voxels
 from preddiff.windows import Block, IntArray, Windows
 
-# Windows whose starts agree modulo the strides of a network have boxes of like sizes. Boxes of
+# Windows whose starts agree modulo the strides of a network have boxes of equal sizes. Boxes of
 # others grow by a unit at most, which costs less than batches that are not full.
 _ALIGNMENTS = (8, 4, 2, 1)
 # Dense passes are cheaper where less than this share of the arithmetic can be saved.
@@ -37,8 +37,8 @@ class Incremental(Dense):
     """Expectations over S draws that recompute only what the windows change.
 
     It makes the same draws as the dense engine and differs from it by rounding only. On its first
-    item, a few windows are evaluated in both ways: should they differ, or little be saved, the
-    engine goes on densely, and says so.
+    item, a few windows are evaluated in both ways: if they differ, little is saved or anything
+    fails, the engine goes on densely and says why.
 
     Parameters
     ----------
@@ -54,13 +54,13 @@ class Incremental(Dense):
     def __init__(self, nodes: NetworkNodes, *args: Any, **kwargs: Any) -> None:
         super().__init__(nodes, *args, **kwargs)
         self.network: IncrementalNetwork | None = None
-        self._tried = False
+        self._is_prepared = False
 
     def _all_passes(
         self, x: Tensor, draws: Tensor, block: Block, item: str, progress: Progress
     ) -> tuple[Tensor, Tensor]:
-        if not self._tried:
-            self._try(x, item)
+        if not self._is_prepared:
+            self._prepare(x, item)
         if self.network is None:
             return super()._all_passes(x, draws, block, item, progress)
         intact = self._intact(self.network, x)
@@ -91,7 +91,7 @@ class Incremental(Dense):
 
     def _intact(self, network: IncrementalNetwork, x: Tensor) -> Mapping[fx.Node, Any]:
         with self.nodes.arithmetic():
-            return network.intact(self._laid_out(x[None]))
+            return network.intact(_channels_last(x[None]))
 
     def _changed(
         self,
@@ -113,31 +113,36 @@ class Incremental(Dense):
         """Draws (windows, draws, m) as values of boxes."""
         side = (self.windows.k,) * starts.shape[1]
         values = draws.reshape(draws.shape[0] * draws.shape[1], -1, *side)
-        return self._laid_out(values), Boxes(starts, side)
+        return _channels_last(values), Boxes(starts, side)
 
-    def _laid_out(self, x: Tensor) -> Tensor:
-        """Lay channels together, which is how rows of them are gathered."""
-        layout = {4: torch.channels_last, 5: torch.channels_last_3d}
-        return x.contiguous(memory_format=layout[x.ndim])
+    def _prepare(self, x: Tensor, item: str) -> None:
+        """Set up to recompute changes only, if that agrees with whole passes and saves work.
 
-    def _try(self, x: Tensor, item: str) -> None:
-        """Evaluate a few windows both ways; change over if results agree and work is saved."""
-        self._tried = True
+        Raises
+        ------
+        InputError
+            If memory does not suffice to find out.
+        """
+        self._is_prepared = True
         try:
             network = IncrementalNetwork(self.nodes.traced())
-        except InputError as error:
-            self._say(str(error))
+            # In full precision, where rounding does not hide what is wrong.
+            with arithmetic(self.device, "float32"):
+                share = self._share_of_work(network, x)
+        except Exception as error:
+            # Whatever torch or the network raises: whole passes may still work.
+            if is_out_of_memory(error):
+                raise InputError(too_little_memory(item)) from error
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            _report_dense(f"{kind}{error}".partition("\n")[0])
             return
-        # In full precision, where rounding does not hide what is wrong.
-        with arithmetic(self.device, "float32"):
-            share = self._share_of_work(network, x)
-        for node, what in network.whole_from.items():
-            print(f"from {node} ({what}) on, whole maps are computed", file=sys.stderr)
+        for node, operation in network.whole_map_operations.items():
+            print(f"from {node} ({operation}) on, whole maps are computed", file=sys.stderr)
         if share is None:
-            self._say("recomputing changes only gave other results")
+            _report_dense("recomputing changes only gave other results")
             return
         if share > _WORTHWHILE:
-            self._say(f"recomputing changes only would take {share:.0%} of its arithmetic")
+            _report_dense(f"recomputing changes only would take {share:.0%} of its arithmetic")
             return
         if self.nodes.precision == "bfloat16":
             keep_weights_in_bfloat16(network.graph)
@@ -145,7 +150,7 @@ class Incremental(Dense):
 
     def _share_of_work(self, network: IncrementalNetwork, x: Tensor) -> float | None:
         """Share of the arithmetic of whole passes that changes take; None if results differ."""
-        intact = network.intact(self._laid_out(x[None]))
+        intact = network.intact(_channels_last(x[None]))
         # A copy, for a network may change its input in place.
         reference = self.nodes.outputs(x[None].clone())
         generator = torch.Generator().manual_seed(0)
@@ -158,16 +163,23 @@ class Incremental(Dense):
             with FlopCounterMode(display=False) as changed:
                 boxed = self._boxed(draws[None], self.windows.first_voxels(window))
                 found = network.outputs(intact, *boxed)
-            if not all(_alike(found[name], expected[name], reference[name]) for name in expected):
+            if not all(_agree(found[name], expected[name], reference[name]) for name in expected):
                 return None
             share = changed.get_total_flops() / max(1, whole.get_total_flops())
         return share
 
-    def _say(self, reason: str) -> None:
-        print(f"the network is evaluated densely: {reason}", file=sys.stderr)
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Store the channels of each unit next to each other, since they are gathered as rows."""
+    layout = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return x.contiguous(memory_format=layout[x.ndim])
 
 
-def _alike(found: Tensor, expected: Tensor, reference: Tensor) -> bool:
+def _report_dense(reason: str) -> None:
+    print(f"the network is evaluated densely: {reason}", file=sys.stderr)
+
+
+def _agree(found: Tensor, expected: Tensor, reference: Tensor) -> bool:
     """Whether outputs agree but for rounding, given what they are for the intact input."""
     change = float((expected - reference).abs().max())
     allowed = _TOLERANCE * change + _ROUNDING * float(expected.abs().max())
@@ -208,7 +220,7 @@ class _Batch:
 
 
 class _Batches:
-    """Windows in batches of like boxes: as like as they can be while batches are full."""
+    """Windows in batches of similar boxes: as similar as full batches allow."""
 
     def __init__(self, starts: IntArray, draws: int, size: int) -> None:
         groups = (_aligned(starts, modulus) for modulus in _ALIGNMENTS)

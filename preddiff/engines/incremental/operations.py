@@ -14,7 +14,8 @@ from preddiff.classifiers.precision import InFloat32
 from preddiff.engines.incremental.boxes import Boxes, Changed, Field, Intact
 
 # Takes the intact result and the operation's arguments to changed maps, to whole tensors once
-# every position changes, or to None where it has to be done on whole maps.
+# every position changes, or to None where it has to be done on whole maps. Parameters are named as
+# torch names them, since a network may give its arguments by name.
 Operation = Callable[..., Changed | Tensor | None]
 
 _CONVOLUTIONS = {nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
@@ -37,8 +38,8 @@ _UNITWISE_FUNCTIONS = (
 )  # fmt: skip
 _UNITWISE_METHODS = ("contiguous", "relu", "sigmoid", "tanh")
 _ARITHMETIC: dict[Any, Callable[..., Tensor]] = {
-    operator.add: torch.add, operator.mul: torch.mul, operator.sub: torch.sub,
-    operator.truediv: torch.div, torch.add: torch.add, torch.mul: torch.mul,
+    operator.add: operator.add, operator.mul: operator.mul, operator.sub: operator.sub,
+    operator.truediv: operator.truediv, torch.add: torch.add, torch.mul: torch.mul,
     torch.sub: torch.sub, torch.div: torch.div,
     "add": torch.add, "mul": torch.mul, "sub": torch.sub, "div": torch.div,
 }  # fmt: skip
@@ -77,7 +78,7 @@ def of_function(function: Callable[..., Any] | str) -> Operation | None:
     if function in (torch.mean, "mean"):
         return _mean
     if function in _ADAPTIVE_POOLS.values():
-        return lambda intact, x, *_, **__: _adaptive_average(intact, x)
+        return _adaptive_average
     if function is F.dropout:
         return _dropout
     for pools, make in ((_MAX_POOLS, _max_pooling), (_AVERAGE_POOLS, _average_pooling)):
@@ -91,9 +92,9 @@ def _in_float32(operation: Operation | None) -> Operation | None:
     if operation is None:
         return None
 
-    def in_float32(intact: Intact, x: Changed) -> Changed | Tensor | None:
-        whole = Changed(Intact(x.intact.maps.float()), x.values.float(), x.boxes)
-        with torch.autocast(x.values.device.type, enabled=False):
+    def in_float32(intact: Intact, input: Changed) -> Changed | Tensor | None:
+        whole = Changed(Intact(input.intact.maps.float()), input.values.float(), input.boxes)
+        with torch.autocast(input.values.device.type, enabled=False):
             return operation(intact, whole)
 
     return in_float32
@@ -104,9 +105,9 @@ def _convolution(module: Any, convolve: Callable[..., Tensor]) -> Operation | No
         return None
     field = Field(module.kernel_size, module.stride, module.padding, module.dilation)
 
-    def operation(intact: Intact, x: Changed) -> Changed:
-        boxes = x.boxes.through(field, intact.space)
-        region = x.read(boxes.read_by(field))
+    def operation(intact: Intact, input: Changed) -> Changed:
+        boxes = input.boxes.through(field, intact.space)
+        region = input.read(boxes.read_by(field))
         values = convolve(
             region, module.weight, module.bias, module.stride, 0, module.dilation, module.groups
         )
@@ -119,10 +120,10 @@ def _max_pooling(module: Any, pool: Callable[..., Tensor]) -> Operation | None:
     if module.return_indices:
         return None
 
-    def operation(intact: Intact, x: Changed) -> Changed:
-        field = _field(module, len(x.boxes.size))
-        boxes = x.boxes.through(field, intact.space)
-        region = x.read(boxes.read_by(field), -inf)
+    def operation(intact: Intact, input: Changed) -> Changed:
+        field = _field(module, len(input.boxes.size))
+        boxes = input.boxes.through(field, intact.space)
+        region = input.read(boxes.read_by(field), -inf)
         values = pool(region, field.kernel, field.stride, 0, field.dilation)
         return Changed(intact, values, boxes)
 
@@ -130,18 +131,18 @@ def _max_pooling(module: Any, pool: Callable[..., Tensor]) -> Operation | None:
 
 
 def _average_pooling(module: Any, pool: Callable[..., Tensor]) -> Operation:
-    def operation(intact: Intact, x: Changed) -> Changed:
-        field = _field(module, len(x.boxes.size))
-        boxes = x.boxes.through(field, intact.space)
-        region = x.read(boxes.read_by(field))
+    def operation(intact: Intact, input: Changed) -> Changed:
+        field = _field(module, len(input.boxes.size))
+        boxes = input.boxes.through(field, intact.space)
+        region = input.read(boxes.read_by(field))
         sums = pool(region, field.kernel, field.stride, divisor_override=1)
-        # What sums are divided by differs at the border; averages of ones tell it.
-        ones = sums.new_ones((1, 1, *x.intact.space))
+        # What sums are divided by differs at the border; averages of ones say by how much.
+        ones = sums.new_ones((1, 1, *input.intact.space))
         options = (field.kernel, field.stride, field.padding, module.ceil_mode)
         shares = pool(ones, *options, module.count_include_pad, module.divisor_override)
         factors = (shares / pool(ones, *options, divisor_override=1)).reshape(-1)
         units = torch.from_numpy(boxes.units(intact.space)).to(factors.device)
-        factors = factors[units].reshape(-1, 1, *boxes.size).repeat_interleave(x.draws, 0)
+        factors = factors[units].reshape(-1, 1, *boxes.size).repeat_interleave(input.draws, 0)
         return Changed(intact, sums * factors, boxes)
 
     return operation
@@ -165,73 +166,79 @@ def _as_module(
 ) -> Operation:
     """Pooling by a call of its function, whose arguments up to the fifth are the module's."""
 
-    def operation(intact: Intact, x: Changed, *args: Any, **kwargs: Any) -> Changed | Tensor | None:
+    def operation(
+        intact: Intact, input: Changed, *args: Any, **kwargs: Any
+    ) -> Changed | Tensor | None:
         if len(args) > 4:
             return None
         found = make(module(*args, **kwargs), pool)
-        return None if found is None else found(intact, x)
+        return None if found is None else found(intact, input)
 
     return operation
 
 
-def _adaptive_average(intact: Intact, x: Changed) -> Changed | Tensor | None:
-    if intact.space == x.intact.space:
-        return Changed(intact, x.values, x.boxes)
+def _adaptive_average(
+    intact: Intact, input: Changed, *_: Any, **__: Any
+) -> Changed | Tensor | None:
+    if intact.space == input.intact.space:
+        return Changed(intact, input.values, input.boxes)
     if all(length == 1 for length in intact.space):
-        means = x.intact.means + x.mean_changes()
-        return means.to(x.values.dtype).reshape(*x.shape[:2], *intact.space)
+        means = input.intact.means + input.mean_changes()
+        return means.to(input.values.dtype).reshape(*input.shape[:2], *intact.space)
     return None
 
 
 def _mean(
-    intact: Intact, x: Changed, dim: Any = None, keepdim: bool = False, **_: Any
+    intact: Intact, input: Changed, dim: Any = None, keepdim: bool = False, **others: Any
 ) -> Tensor | None:
-    if not isinstance(dim, tuple | list):
+    if others or not isinstance(dim, tuple | list):
         return None
-    count = len(x.shape)
+    count = len(input.shape)
     if sorted(axis % count for axis in dim) != list(range(2, count)):
         return None
-    means = (x.intact.means + x.mean_changes()).to(x.values.dtype)
+    means = (input.intact.means + input.mean_changes()).to(input.values.dtype)
     return means.reshape(*means.shape, *(1,) * (count - 2)) if keepdim else means
 
 
-def _spatial_means(intact: Intact, x: Changed) -> Tensor:
-    return x.intact.means + x.mean_changes()
+def _spatial_means(intact: Intact, activations: Changed) -> Tensor:
+    return activations.intact.means + activations.mean_changes()
 
 
-def _dropout(intact: Intact, x: Changed, p: float = 0.5, training: bool = True, **_: Any) -> Any:
-    return None if training else Changed(intact, x.values, x.boxes)
+def _dropout(
+    intact: Intact, input: Changed, p: float = 0.5, training: bool = True, **_: Any
+) -> Any:
+    return None if training else Changed(intact, input.values, input.boxes)
 
 
 def _unitwise(function: Callable[..., Tensor]) -> Operation:
-    def operation(intact: Intact, x: Changed, *args: Any, **kwargs: Any) -> Changed | None:
+    def operation(intact: Intact, input: Changed, *args: Any, **kwargs: Any) -> Changed | None:
         others = (*args, *kwargs.values())
         if any(isinstance(other, Tensor | Changed) for other in others):
             return None
-        return Changed(intact, function(x.values, *args, **kwargs), x.boxes)
+        return Changed(intact, function(input.values, *args, **kwargs), input.boxes)
 
     return operation
 
 
 def _arithmetic(function: Callable[..., Tensor]) -> Operation:
-    def operation(intact: Intact, a: Any, b: Any, **kwargs: Any) -> Changed | None:
-        maps = [x for x in (a, b) if isinstance(x, Changed)]
+    def operation(intact: Intact, input: Any, other: Any, **kwargs: Any) -> Changed | None:
+        maps = [x for x in (input, other) if isinstance(x, Changed)]
         if any(x.intact.space != intact.space for x in maps) or any(
-            isinstance(x, Tensor) for x in (a, b)
+            isinstance(x, Tensor) for x in (input, other)
         ):
             return None
         boxes = _joint(maps)
-        x, y = (z.read(boxes) if isinstance(z, Changed) else z for z in (a, b))
+        x, y = (z.read(boxes) if isinstance(z, Changed) else z for z in (input, other))
         return Changed(intact, function(x, y, **kwargs), boxes)
 
     return operation
 
 
-def _concatenation(intact: Intact, parts: Any, dim: int = 0, **_: Any) -> Changed | None:
-    if dim != 1 or not all(isinstance(part, Changed) for part in parts):
+def _concatenation(intact: Intact, tensors: Any, dim: int = 0) -> Changed | None:
+    if dim != 1 or not all(isinstance(part, Changed) for part in tensors):
         return None
-    boxes = _joint(parts)
-    return Changed(intact, torch.cat([part.read(boxes) for part in parts], 1), boxes)
+    boxes = _joint(tensors)
+    return Changed(intact, torch.cat([part.read(boxes) for part in tensors], 1), boxes)
 
 
 def _joint(maps: Any) -> Boxes:
