@@ -52,8 +52,8 @@ def test_hostile_names_of_subjects_stay_names(tmp_path: Path) -> None:
         "marginal": {**settings["explanations"]["marginal"], "items": names, "nifti": True}
     }
     settings["figures"] = {
-        "subjects": {
-            "kind": "subjects",
+        "weights": {
+            "kind": "weights",
             "explanations": ["marginal"],
             "item": HOSTILE[0],
             "slices": [7],

@@ -227,18 +227,25 @@ def test_code_redoes_what_its_numbers_are_in(
         path = tmp_path / "preddiff" / file
         assert before in path.read_text()
         path.write_text(path.read_text().replace(before, after))
-    assert set(planned(study[0], study[1], package=tmp_path)) == rules
+    # Snakemake finds the package beside its Snakefile first.
+    snakefile = copy_workflow(tmp_path)
+    found = planned(study[0], study[1], "--snakefile", str(snakefile), package=tmp_path)
+    assert set(found) == rules
+
+
+def copy_workflow(folder: Path) -> Path:
+    """Copy the Snakefile and its rules to a folder."""
+    shutil.copytree(ROOT / "workflow", folder / "workflow")
+    return Path(shutil.copy(ROOT / "Snakefile", folder))
 
 
 def test_cores_and_captions_redo_nothing(study, tmp_path: Path) -> None:
     folder, config, _ = study
     assert planned(folder, config, "--cores", "1") == {}
-    for name in ("Snakefile", "workflow"):
-        source, target = ROOT / name, tmp_path / name
-        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    snakefile = copy_workflow(tmp_path)
     with (tmp_path / "workflow/report/figure.rst").open("a") as caption:
         caption.write("Another sentence.\n")
-    assert planned(folder, config, "--snakefile", str(tmp_path / "Snakefile")) == {}
+    assert planned(folder, config, "--snakefile", str(snakefile)) == {}
 
 
 def test_interrupted_and_resharded_runs_give_the_same_bits(study, tmp_path: Path) -> None:
@@ -391,7 +398,7 @@ def test_bad_settings_are_refused_by_name(tmp_path: Path, path, value, message) 
     ("settings", "message"),
     [
         (["--slices", 4, 20], "lie outside the volumes"),
-        (["--slices", 4, 9, "--folds", 10], "set the classifier's folds to 6 or less"),
+        (["--slices", 4, 9, "--folds", 10], "set the classifier's `folds` to 6 or less"),
     ],
 )
 def test_bad_classifiers_are_refused(study, tmp_path: Path, settings, message) -> None:
