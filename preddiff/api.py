@@ -37,7 +37,7 @@ from preddiff.windows import FloatArray, Windows
 Output = Literal["logits", "probabilities", "activations"]
 Classifier = torch.nn.Module | Callable[[NDArray[np.float32]], ArrayLike]
 
-# Windows per block: the draws of a block are in memory at once.
+# Windows per block. Draws are a function of the block, so that a change of this changes them.
 _BLOCK = 2048
 _ITEM = "input"
 
@@ -147,19 +147,18 @@ def explain(
         raise InputError(
             f"input of shape {x.shape}: give (channels, height, width) or (channels, x, y, z)"
         )
-    _check_numbers(sampler, k=k, stride=stride, samples=samples, batch_size=batch_size)
+    _check_numbers(
+        k=k, stride=stride, samples=samples, batch_size=batch_size, training_size=training_size
+    )
     windows = Windows(x.shape[1:], k, stride)
     # Without it passes take two to three times as long on a CPU: each gives its memory back.
     use_cores(None)
     if isinstance(classifier, LinearClassifier):
         training_size = classifier.training_size
-        kind: Literal["probability", "logit"] = (
-            "logit" if output == "activations" else "probability"
-        )
-        targets = [Target(kind, classifier.classes[target])]
-        engine: Engine = linear.Exact(classifier, sampler, windows, targets)
+        engine: Engine = _exact_engine(classifier, sampler, windows, target, output)
         classes, drawn = 2, None
     else:
+        _require_draws(sampler, samples)
         nodes = _Nodes(classifier, target, output)
         classes, drawn = nodes.count(x), samples
         if classes == 1 and output != "activations":
@@ -182,19 +181,34 @@ def explain(
     return _explanation(found, windows, output, training_size, classes, drawn)
 
 
-def _check_numbers(
-    sampler: Sampler, *, samples: int, batch_size: int | None, **others: int
-) -> None:
-    """Refuse numbers that no explanation can be made with."""
-    numbers = {"samples": samples, "batch_size": 1 if batch_size is None else batch_size, **others}
+def _check_numbers(**numbers: int | None) -> None:
+    """Refuse numbers, unless they are not given, that are not positive integers."""
     for name, number in numbers.items():
+        if number is None:
+            continue
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
             raise InputError(f"{name} = {number!r}: give a whole number from 1")
+
+
+def _require_draws(sampler: Sampler, samples: int) -> None:
     if samples < 2 and sampler.random:
         raise InputError(
             "samples = 1: one draw tells nothing about its error; give at least 2, or a sampler "
             "that is not random, such as Grey"
         )
+
+
+def _require_target(target: int, count: int) -> None:
+    if not 0 <= target < count:
+        raise InputError(f"target {target}: the classifier puts out {count} numbers")
+
+
+def _exact_engine(
+    classifier: LinearClassifier, sampler: Sampler, windows: Windows, target: int, output: Output
+) -> linear.Exact:
+    _require_target(target, len(classifier.classes))
+    kind: Literal["probability", "logit"] = "logit" if output == "activations" else "probability"
+    return linear.Exact(classifier, sampler, windows, [Target(kind, classifier.classes[target])])
 
 
 class _Nodes:
@@ -222,8 +236,7 @@ class _Nodes:
         """Number of columns; checks the output of one input."""
         # A copy, for a classifier may change its input in place.
         columns = self._rows(torch.from_numpy(x[None].copy()).to(self.device)).shape[1]
-        if not 0 <= self.target < columns:
-            raise InputError(f"target {self.target}: the classifier puts out {columns} numbers")
+        _require_target(self.target, columns)
         return columns
 
     def _rows(self, x: Tensor) -> Tensor:

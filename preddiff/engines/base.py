@@ -1,4 +1,4 @@
-"""Engines: ways to the one expectation E[z | x without w], with one interface."""
+"""Engines: different ways to compute the same expectations E[z | x without w]."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
@@ -14,7 +14,7 @@ from preddiff.windows import Block, FloatArray, Windows
 
 Numbers = TypeVar("Numbers", FloatArray, Tensor)
 
-# Bytes of draws that are in memory at a time. Making them takes as much again, twice.
+# Bytes of draws that are in memory at a time. Making them takes about twice as much in addition.
 DRAWS_IN_MEMORY = 2**28
 
 # Called with the number of windows, possibly a fraction, that were done since the last call.
@@ -31,7 +31,7 @@ class Engine(Protocol):
     Attributes
     ----------
     batch : int
-        Number of items that it takes best at a time.
+        Number of items that are best evaluated at a time.
     """
 
     batch: int
@@ -48,7 +48,7 @@ class Engine(Protocol):
         Raises
         ------
         InputError
-            If they are not finite.
+            If they are not finite; it names the item.
         """
         ...
 
@@ -66,16 +66,16 @@ def over_parts(
     samples: int,
     seed: int,
 ) -> list[Result]:
-    """Draw and evaluate the windows of a block, as many at a time as memory is allowed for.
+    """Draw and evaluate the windows of a block, so many at a time that draws do not take too much.
 
-    The draws of a block that is small enough are made at once; otherwise its parts share one source
-    of random numbers, so that all draws are a function of seed, item, block and settings.
+    A block that is small enough is drawn at once. The parts of a larger one share one random
+    generator, so that all draws depend on seed, item, block and settings only.
 
     Parameters
     ----------
     evaluate : callable
-        Takes a part of the block and its draws, float32 (windows, S or 1, channels * k**d), to
-        anything.
+        Called with each part of the block and its draws, a float32 tensor (windows, S or 1,
+        channels * k**d).
     sampler, x, item, windows, block, samples
         See `Sampler.draw`.
     seed : int
@@ -83,8 +83,8 @@ def over_parts(
     Returns
     -------
     list
-        What `evaluate` gave for each part. One after the other, the windows of the parts are those
-        of the block in C order.
+        What `evaluate` returned for each part. The windows of all parts, concatenated, are those of
+        the block in C order.
     """
     source = generator(seed, item, block)
     numbers = len(x) * windows.k ** (x.ndim - 1) * (samples if sampler.random else 1)
@@ -95,10 +95,10 @@ def over_parts(
     ]
 
 
-def finite(found: Expectations, items: Sequence[str]) -> Expectations:
-    """Refuse expectations that are not finite: every engine passes its results through here.
+def require_finite(found: Expectations, items: Sequence[str]) -> Expectations:
+    """Return the results of an engine, unless they are not finite.
 
-    Stores take NaN for 'not computed yet', so that such a block would be computed again for ever.
+    In stores, NaN means 'not computed yet': such a block would be computed again on every run.
 
     Raises
     ------
@@ -121,8 +121,8 @@ def over_draws(changes: Numbers) -> tuple[Numbers, Numbers]:
     Parameters
     ----------
     changes : float64 array or tensor (windows, draws, ...)
-        Changes of the targets. The variance of a single draw, which comes from a sampler that is
-        not random, is 0.
+        Changes of the targets. The variance of a single draw is 0: it comes from a sampler that is
+        not random.
 
     Returns
     -------

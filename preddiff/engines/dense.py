@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from preddiff.classifiers.standardisation import Standardisation
-from preddiff.engines.base import Progress, finite, no_progress, over_draws, over_parts
+from preddiff.engines.base import Progress, no_progress, over_draws, over_parts, require_finite
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
 from preddiff.samplers.base import Sampler, window_voxels
@@ -21,32 +21,32 @@ Nodes = Callable[[Tensor, str], Tensor]
 class Dense:
     """Expectations over S draws by S forward passes per window (Algorithm 1 of the paper).
 
-    Draws are made on the host. All that follows of a block happens on the device, and only its
-    expectations leave it: a GPU works through a block without waiting for the host.
+    Draws are made on the host. Everything that follows happens on the device until the expectations
+    of the block are complete, so that a GPU does not wait for the host in between.
 
     Parameters
     ----------
     nodes : callable
-        Takes float32 inputs (n, channels, *space), all variants of one item, and the item's name,
-        to the targets' values (n, targets).
+        Maps float32 inputs (n, channels, *space), all variants of one item, and the name of the
+        item to the values of the targets (n, targets).
     sampler : Sampler
     windows : Windows
     samples : int
         Number S of draws.
     seed : int
     batch_size : int, optional
-        Inputs per forward pass, which does not change the draws; by default as suits the device.
-        It is halved whenever memory does not suffice.
+        Inputs per forward pass, which does not change the draws. The default depends on the
+        device. It is halved whenever there is not enough memory.
     standardisation : Standardisation, optional
-        From the sampler's units to those of the nodes.
+        Converts the units of the sampler to those of the nodes.
     device : torch.device or str
         Where forward passes are made.
     """
 
     batch = 1
 
-    # Inputs per forward pass. More gain nothing on a CPU, where activations leave the caches; a GPU
-    # is busy with these, and takes fewer at a time where its memory ends.
+    # On a CPU, larger batches are no faster, since activations no longer fit into the caches. A GPU
+    # is busy with as many as these.
     usual_batch_size: Mapping[str, int] = {"cpu": 32, "cuda": 512}
 
     def __init__(
@@ -82,8 +82,8 @@ class Dense:
         Raises
         ------
         InputError
-            If the classifier's output is not one finite number per target, or memory does not
-            suffice for a single input.
+            If the output of the classifier is not one finite number per target, or there is not
+            enough memory for a single input.
         """
         parts = [
             self._item(torch.from_numpy(one), item, block, progress)
@@ -91,7 +91,7 @@ class Dense:
         ]
         references, changes, variances = zip(*parts, strict=True)
         found = Expectations(np.stack(references), np.stack(changes), np.stack(variances))
-        return finite(found, items)
+        return require_finite(found, items)
 
     @torch.inference_mode()
     def _item(
@@ -144,13 +144,13 @@ class Dense:
         return reference, torch.cat(found)
 
     def _attempt(self, item: str, evaluate: Callable[[], Tensor]) -> Tensor | None:
-        """Evaluate a batch; where memory does not suffice, make the next ones smaller."""
+        """Evaluate a batch; if there is not enough memory, make the next ones smaller."""
         try:
             return evaluate()
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-        # Outside of the except clause, where the failed pass is still held.
+        # Outside of the except clause, in which the failed pass is still in memory.
         self._take_smaller_batches(item)
         return None
 
@@ -161,7 +161,7 @@ class Dense:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         print(
-            f"out of memory: going on with {self.batch_size} inputs per forward pass",
+            f"out of memory: continuing with {self.batch_size} inputs per forward pass",
             file=sys.stderr,
         )
 
@@ -169,21 +169,21 @@ class Dense:
         values = self.nodes(x, item)
         if values.ndim != 2 or len(values) != len(x):
             raise InputError(
-                f"the classifier took {len(x)} inputs to an output of shape "
-                f"{tuple(values.shape)}: it must give one row of numbers for each input"
+                f"the classifier returned an output of shape {tuple(values.shape)} for {len(x)} "
+                "inputs: it must return one row of numbers for each input"
             )
         return values.double()
 
 
 def redrawn(x: Tensor, draws: Tensor, voxels: Tensor) -> Tensor:
-    """Put draws of windows into copies of the input.
+    """Copy the input, with windows replaced by draws.
 
     Parameters
     ----------
     x : tensor (channels, *space)
     draws : tensor (n, m)
     voxels : int64 tensor (n, m)
-        The windows' voxels in the flattened input.
+        Voxels of the windows in the flattened input.
 
     Returns
     -------
@@ -195,13 +195,13 @@ def redrawn(x: Tensor, draws: Tensor, voxels: Tensor) -> Tensor:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of torch says that memory does not suffice."""
+    """Whether torch raised an error because there is not enough memory."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def too_little_memory(item: str) -> str:
-    """Message where memory does not suffice for a single input."""
+    """Error message if there is not enough memory for a single input."""
     return (
-        f"item '{item}': memory does not suffice for a single input: run on a device with more, or "
-        "make the input smaller"
+        f"item '{item}': not enough memory for a single input: use a device with more memory, or "
+        "smaller inputs"
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.engines import logistic_normal
-from preddiff.engines.base import Progress, finite, no_progress, over_draws, over_parts
+from preddiff.engines.base import Progress, no_progress, over_draws, over_parts, require_finite
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
 from preddiff.samplers.base import Sampler, window_voxels
@@ -66,7 +66,7 @@ class Shift(Protocol):
 
 @dataclass(frozen=True)
 class NormalShift:
-    """Normal shifts: operator x + offset on average, and a deviation that x does not change."""
+    """Normal shifts, with mean operator @ x + offset and a deviation that does not depend on x."""
 
     operator: sparse.csr_array
     offset: FloatArray
@@ -94,9 +94,10 @@ class FiniteShift:
     sums : float64 array (values, windows)
         Weighted sums w_w . v_w of the values that windows may be replaced by.
     choices : callable
-        Takes an item's name to those of the values that its windows may be replaced by.
+        Maps the name of an item to the values that its windows may be replaced by, as rows of
+        `sums`.
     operator : csr array (windows, voxels)
-        From an input to the weighted sums w_w . x_w of its own windows.
+        Maps an input to the weighted sums w_w . x_w of its own windows.
     """
 
     def __init__(
@@ -154,14 +155,14 @@ class Exact:
     If x_w ~ N(A x_out + b, C), the logit of the redrawn input is normal with mean
     logit(x) + w_w . (A x_out + b - x_w) and variance w_w^T C w_w: the mean is a sparse linear
     function of the input and the variance does not depend on it, so both are prepared once and
-    E[sigmoid] is a one-dimensional integral. Of a sampler that replaces windows by finitely many
-    values it is their mean.
+    E[sigmoid] is a one-dimensional integral. For a sampler that replaces windows by finitely many
+    values, it is a mean over these.
 
     Parameters
     ----------
     classifier : LinearClassifier
     sampler : Sampler
-        One that also has a normal shift or finitely many values (`preddiff.samplers.exact_form`).
+        With a normal shift or finitely many values; see `preddiff.samplers.exact_form`.
     windows : Windows
     targets : sequence of Target
 
@@ -171,7 +172,7 @@ class Exact:
         If the sampler has no exact form.
     """
 
-    # Items share the pass over the sparse operator; more of them would not gain, but take memory.
+    # Items share the pass over the sparse operator; more of them are no faster, but take memory.
     batch = 16
 
     def __init__(
@@ -192,9 +193,9 @@ class Exact:
         self._prepared: tuple[Block, Shift] | None = None
 
     def prepare(self, block: Block) -> Shift:
-        """Prepare a block of windows, or a part of it, for any item; the last one is kept."""
+        """Prepare a block of windows, or a part of it, for any item; the last one is cached."""
         if self._prepared is None or self._prepared[0] != block:
-            # Freed before the next one takes as much.
+            # Free the last one first, since the next one takes as much memory.
             self._prepared = None
             self._prepared = block, self._shift(block)
         return self._prepared[1]
@@ -222,10 +223,10 @@ class Exact:
             progress(part.size * len(items))
         moments = OutputMoments.joined(parts, partial(np.concatenate, axis=1))
         found = _expectations(self.classifier, self.targets, logits, moments, block)
-        return finite(found, items)
+        return require_finite(found, items)
 
     def _windows_at_a_time(self, items: Sequence[str]) -> int:
-        """Windows whose weighted sums of all values do not take too much memory."""
+        """Number of windows whose weighted sums do not take too much memory."""
         if isinstance(self.sampler, HasNormalShift):
             return prod(self.windows.shape)
         values = max(len(self.sampler.choices(item)) for item in items)
@@ -235,8 +236,8 @@ class Exact:
 class Samples:
     """Expectations of a linear classifier over S draws, as in the paper.
 
-    The logit follows from the redrawn window alone, so no forward pass is made; the draws are
-    those that the dense engine takes.
+    The logit follows from the redrawn window alone, so that no forward pass is needed; the draws
+    are those of the dense engine.
 
     Parameters
     ----------
@@ -282,7 +283,7 @@ class Samples:
             progress(block.size)
         moments = OutputMoments.joined(rows, np.stack)
         found = _expectations(self.classifier, self.targets, logits, moments, block)
-        return finite(found, items)
+        return require_finite(found, items)
 
     def _item(self, x: NDArray[np.float32], item: str, logit: float, block: Block) -> OutputMoments:
         def evaluate(part: Block, draws: Tensor) -> OutputMoments:
@@ -324,7 +325,7 @@ def _expectations(
     moments: OutputMoments,
     block: Block,
 ) -> Expectations:
-    """Sort the moments of the second class under the targets."""
+    """Assign the moments of the second class to the targets."""
     references, changes, variances = [], [], []
     for target in targets:
         sign = 1 if target.label == classifier.classes[1] else -1

@@ -31,6 +31,7 @@ def means(batch: np.ndarray) -> np.ndarray:
         ({"samples": 2.5}, "samples = 2.5: give a whole number"),
         ({"batch_size": -1}, "batch_size = -1: give a whole number"),
         ({"batch_size": 0}, "batch_size = 0: give a whole number"),
+        ({"training_size": 0}, "training_size = 0: give a whole number"),
     ],
 )
 def test_wrong_settings(change: dict, message: str) -> None:
@@ -138,6 +139,28 @@ def test_numbers_of_numpy_are_numbers() -> None:
     settings = {**SETTINGS, "k": np.int64(2), "samples": np.int32(3)}
     found = preddiff.explain(ITEMS[0], means, preddiff.Conditional(GAUSSIAN), **settings)
     assert found.relevance.shape == (6, 6)
+
+
+def linear() -> preddiff.LinearClassifier:
+    weights = np.random.default_rng(1).normal(size=(1, 6, 6))
+    return preddiff.LinearClassifier(weights, 0.0, ("no", "yes"), 20, (0, 0))
+
+
+def test_samples_do_not_matter_where_expectations_are_exact() -> None:
+    sampler = preddiff.Conditional(GAUSSIAN)
+    one, ten = (
+        preddiff.explain(ITEMS[0], linear(), sampler, **SETTINGS, samples=samples)
+        for samples in (1, 10)
+    )
+    assert np.array_equal(one.relevance, ten.relevance) and not one.stderr.any()
+
+
+@pytest.mark.parametrize("target", [-1, 2])
+def test_a_linear_classifier_has_two_targets(target: int) -> None:
+    with pytest.raises(preddiff.InputError, match=rf"target {target}: .* 2 numbers"):
+        preddiff.explain(
+            ITEMS[0], linear(), preddiff.Conditional(GAUSSIAN), **{**SETTINGS, "target": target}
+        )
 
 
 def test_threads_are_left_as_they_are() -> None:

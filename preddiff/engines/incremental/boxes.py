@@ -202,7 +202,7 @@ class Changed:
         if boxes.same_as(self.boxes):
             return self.values
         rows = self.intact.rows(padding)
-        if _by_one_kernel(rows.device):
+        if _has_kernel(rows.device):
             return self._gathered_and_pasted(rows, boxes)
         units = np.repeat(boxes.units(self.intact.space), self.draws, axis=0).reshape(-1)
         return self._filled(rows.index_select(0, torch.from_numpy(units).to(rows.device)), boxes)
@@ -211,7 +211,7 @@ class Changed:
         """Activations of the whole maps, shape `shape`."""
         everywhere = Boxes(np.zeros_like(self.boxes.starts), self.intact.space)
         rows = self.intact.rows(0.0)
-        if _by_one_kernel(rows.device):
+        if _has_kernel(rows.device):
             return self._gathered_and_pasted(rows, everywhere)
         return self._filled(rows[:-1].repeat(len(self.values), 1), everywhere)
 
@@ -246,20 +246,20 @@ class Changed:
         return rows.reshape(len(self.values), *boxes.size, self.channels).movedim(-1, 1)
 
 
-def _by_one_kernel(device: torch.device) -> bool:
-    """Whether regions are read by the Triton kernel: on GPUs, where one launch does it all."""
+def _has_kernel(device: torch.device) -> bool:
+    """Whether regions are read by one launch of a Triton kernel, which needs a GPU."""
     if device.type != "cuda" or find_spec("triton") is None:
         return False
-    # Imported where it is of use: it comes with torch's builds for GPUs only.
+    # Imported here, since only torch's builds for GPUs come with Triton.
     from preddiff.engines.incremental.paste import usable
 
     return usable(device)
 
 
 def _for_draws(places: IntArray, size: int, draws: int) -> IntArray:
-    """Places in boxes of windows, to places in the boxes of all their draws.
+    """Convert places in the boxes of windows to places in the boxes of all their draws.
 
-    The order depends on the number of places in each window only, so that places in two kinds of
+    Their order depends only on the number of places in each window, so that places in two kinds of
     boxes still match.
     """
     window, unit = np.divmod(places, size)

@@ -27,8 +27,8 @@ from preddiff.windows import Block, IntArray, Windows
 _ALIGNMENTS = (8, 4, 2, 1)
 # Dense passes are cheaper where less than this share of the arithmetic can be saved.
 _WORTHWHILE = 0.75
-# Two ways of summing the same numbers may differ by this share of what a window changes, and by
-# this share of the outputs themselves.
+# Sums of the same numbers in another order may differ by this share of what a window changes, and
+# by this share of the outputs themselves.
 _TOLERANCE = 1e-3
 _ROUNDING = 1e-5
 
@@ -121,7 +121,7 @@ class Incremental(Dense):
         Raises
         ------
         InputError
-            If memory does not suffice to find out.
+            If there is not enough memory to find out.
         """
         self._is_prepared = True
         try:
@@ -187,7 +187,7 @@ def _agree(found: Tensor, expected: Tensor, reference: Tensor) -> bool:
 
 
 def _corners_and_middle(windows: Windows) -> list[Block]:
-    """A few windows, each as a block; the last one lies in the middle."""
+    """Return three windows as blocks: two in opposite corners, then one in the middle."""
     shape = windows.shape
     places = [(0,) * len(shape), tuple(n - 1 for n in shape), tuple(n // 2 for n in shape)]
     return [Block(0, tuple(slice(p, p + 1) for p in place)) for place in places]

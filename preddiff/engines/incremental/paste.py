@@ -21,14 +21,14 @@ _CHANNELS = 128
 
 @cache
 def usable(device: torch.device) -> bool:
-    """Whether Triton compiles here and gives what it should; says so once if not."""
+    """Whether Triton compiles here and gives correct results; reports once if it does not."""
     rows = torch.arange(5.0, device=device)[:, None]
     values = rows.new_full((1, 1, 1, 1), 9.0)
     start = np.array([[0, 1]])
     try:
         found = gather_and_paste(rows, (2, 2), values, start, start - 1, (2, 3))
     except Exception as error:
-        # A compiler may be missing, or a GPU be too old or too new: slower, but no fault.
+        # A compiler may be missing, or the GPU too old or too new: then torch does it, more slowly.
         found, reason = None, f"{type(error).__name__}: {error}".splitlines()[0]
     else:
         reason = "it gave wrong numbers"
@@ -77,7 +77,7 @@ def gather_and_paste(
     places = count * prod(size)
     block = min(_CHANNELS, triton.next_power_of_2(channels))
     positions = max(1, _NUMBERS // block)
-    corners = np.concatenate([_three(starts, 0), _three(sources, 0)], axis=1)
+    corners = np.concatenate([_on_three_axes(starts, 0), _on_three_axes(sources, 0)], axis=1)
     _copy[(triton.cdiv(places, positions), triton.cdiv(channels, block))](
         rows,
         values.movedim(1, -1).contiguous(),
@@ -86,17 +86,17 @@ def gather_and_paste(
         places,
         count // len(starts),
         channels,
-        *_three(space, 1),
-        *_three(size, 1),
-        *_three(box, 1),
+        *_on_three_axes(space, 1),
+        *_on_three_axes(size, 1),
+        *_on_three_axes(box, 1),
         POSITIONS=positions,
         BLOCK=block,
     )
     return out.movedim(-1, 1)
 
 
-def _three(along: Any, missing: int) -> Any:
-    """Numbers along three axes, for two or three."""
+def _on_three_axes(along: Any, missing: int) -> Any:
+    """Pad numbers along two axes to three axes."""
     if isinstance(along, np.ndarray):
         lacking = 3 - along.shape[1]
         return np.pad(along, ((0, 0), (lacking, 0)), constant_values=missing)

@@ -159,7 +159,7 @@ def test_memory_for_not_even_one_input_is_said(capsys) -> None:
 
     done: list[str] = []
     dense.nodes = no_memory
-    with pytest.raises(InputError, match="does not suffice for a single input"):
+    with pytest.raises(InputError, match="not enough memory for a single input"):
         dense.expectations(x[:1], ["item 0"], Windows(SPACE, K).everything)
 
 

@@ -92,7 +92,7 @@ def way_of_reading(request):
             patch.setenv("TRITON_INTERPRET", "1")
             patch.delitem(sys.modules, "preddiff.engines.incremental.paste", raising=False)
             usable = importlib.import_module("preddiff.engines.incremental.paste").usable
-            patch.setattr(boxes, "_by_one_kernel", usable)
+            patch.setattr(boxes, "_has_kernel", usable)
         yield request.param
     sys.modules.pop("preddiff.engines.incremental.paste", None)
 
@@ -114,7 +114,7 @@ def test_reading_is_cutting_out_of_padded_maps(
     for row, value in enumerate(values):
         inside = tuple(slice(a, a + n) for a, n in zip(starts[row // draws], size, strict=True))
         whole[(row, slice(None), *inside)] = value
-    assert boxes._by_one_kernel(maps.device) == (way_of_reading == "Triton")
+    assert boxes._has_kernel(maps.device) == (way_of_reading == "Triton")
     assert x.whole().equal(whole)
 
     read = x.boxes.through(field, out).read_by(field)

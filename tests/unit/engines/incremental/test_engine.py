@@ -147,7 +147,7 @@ def test_running_out_of_memory_makes_batches_smaller(monkeypatch, capsys) -> Non
     monkeypatch.setattr(IncrementalNetwork, "outputs", outputs)
     found = ours.expectations(images()[:1], ["item 0"], ours.windows.everything)
     np.testing.assert_allclose(found.change, expected.change, atol=1e-6)
-    assert "out of memory: going on with" in capsys.readouterr().err
+    assert "out of memory: continuing with" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -310,7 +310,7 @@ def test_too_little_memory_for_the_trial_is_said(monkeypatch, capsys) -> None:
 
     monkeypatch.setattr(IncrementalNetwork, "outputs", outputs)
     _, ours = engines(small_network())
-    with pytest.raises(InputError, match="item 'item 0': memory does not suffice"):
+    with pytest.raises(InputError, match="item 'item 0': not enough memory"):
         ours.expectations(images()[:1], ["item 0"], ours.windows.everything)
 
 
