@@ -73,6 +73,16 @@ class Classifier(Protocol):
         """Definitions that the output depends on: roots of `digest_code`."""
         ...
 
+    def count_maps(self, layer: str) -> int:
+        """Count the feature maps of a layer.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer.
+        """
+        ...
+
     def class_number(self, label: str) -> int:
         """Number of a class.
 

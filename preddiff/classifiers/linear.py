@@ -87,6 +87,16 @@ class LinearClassifier:
             )
         return self.classes.index(label)
 
+    def count_maps(self, layer: str) -> int:
+        """Refuse to look for feature maps.
+
+        Raises
+        ------
+        InputError
+            A linear classifier has no hidden layers.
+        """
+        raise InputError(f"layer '{layer}': a linear classifier has no hidden layers")
+
     def standardised(self, x: "Tensor") -> "Tensor":
         """Return the input unchanged: linear classifiers use the values of the items."""
         return x

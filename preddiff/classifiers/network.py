@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from preddiff.classifiers.base import CLASSIFIERS
 from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict, write_state_dict
-from preddiff.classifiers.layers import OUTPUT, WithMeans, copy_sharing_tensors, traced
+from preddiff.classifiers.layers import OUTPUT, WithMeans, copy_sharing_tensors, count_maps, traced
 from preddiff.classifiers.precision import Precision, arithmetic, keep_head_in_float32
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
@@ -119,6 +119,16 @@ class Network:
             f"the classifier has no class '{label}'; it has {len(self.classes)} classes, from "
             f"'{self.classes[0]}' to '{self.classes[-1]}'"
         )
+
+    def count_maps(self, layer: str) -> int:
+        """Count the feature maps of a layer.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer, or it has no feature maps.
+        """
+        return count_maps(self.module, layer, torch.zeros((1, self.channels, *self.space)))
 
     def standardised(self, x: Tensor) -> Tensor:
         """Standardise pixel values (channels, *space) for the network."""

@@ -5,10 +5,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from preddiff.classifiers.layers import count_maps
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import Network
 from preddiff.datasets.items import Items
@@ -58,11 +56,7 @@ def chosen_targets(
     """
     if not classifier.ranks_classes:
         default = f"probability:{classifier.classes[1]}"
-    named = settings.targets or [default]
-    if not isinstance(classifier, Network):
-        return [Target.parse(text) for text in named]
-    x = torch.zeros((1, classifier.channels, *classifier.space))
-    return expand(named, lambda layer: count_maps(classifier.module, layer, x))
+    return expand(settings.targets or [default], classifier.count_maps)
 
 
 def target_classes(
