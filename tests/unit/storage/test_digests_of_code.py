@@ -49,6 +49,7 @@ _PLANNED = "reaches the stage as a setting or an input, which Snakemake compares
 _TEXT = "text of messages"
 MAKE_NO_NUMBERS = {
     "windows._by": _TEXT,
+    "engines.dense.too_little_memory": _TEXT,
     "methods.prediction_difference.no_exact_form": _TEXT,
     "evaluation.predictions._mismatch": _TEXT,
     "evaluation.predictions._few": _TEXT,
