@@ -134,7 +134,7 @@ class Incremental(Dense):
             if is_out_of_memory(error):
                 raise InputError(too_little_memory(item)) from error
             kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-            _report_dense(f"{kind}{error}".partition("\n")[0])
+            _report_dense(f"{kind}{error}")
             return
         for node, operation in network.whole_map_operations.items():
             print(f"from {node} ({operation}) on, whole maps are computed", file=sys.stderr)
@@ -176,7 +176,7 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _report_dense(reason: str) -> None:
-    print(f"the network is evaluated densely: {reason}", file=sys.stderr)
+    print(f"the network is evaluated densely: {reason.splitlines()[0]}", file=sys.stderr)
 
 
 def _agree(found: Tensor, expected: Tensor, reference: Tensor) -> bool:
