@@ -4,6 +4,7 @@ import copy
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -77,13 +78,48 @@ def traced(network: nn.Module, layers: Sequence[str] = ()) -> fx.GraphModule:
         If there is no such layer, or torch.fx cannot trace the network.
     """
     graph, nodes = _trace(network)
-    (end,) = (node for node in graph.graph.nodes if node.op == "output")
-    results = {OUTPUT: end.args[0]}
+    results = {OUTPUT: _end(graph).args[0]}
     for layer in layers:
         node = _node(layer, nodes)
         with graph.graph.inserting_after(node):
             results[layer] = graph.graph.call_function(spatial_means, (node,))
-    end.args = (results,)
+    return _returning(graph, results)
+
+
+def traced_up_to(network: nn.Module, layers: Sequence[str]) -> fx.GraphModule:
+    """Trace a network into a graph that returns the activations of layers, and ends there.
+
+    Parameters
+    ----------
+    network : nn.Module
+        In eval mode; the graph shares its weights.
+    layers : sequence of str
+        Names as in `WithMeans`.
+
+    Returns
+    -------
+    fx.GraphModule
+        From inputs (n, channels, *space) to a dict of activations by layer. Operations that none
+        of them depends on are left out.
+
+    Raises
+    ------
+    InputError
+        If there is no such layer, or torch.fx cannot trace the network.
+    """
+    graph, nodes = _trace(network)
+    return _returning(graph, {layer: _node(layer, nodes) for layer in layers})
+
+
+def _end(graph: fx.GraphModule) -> fx.Node:
+    (end,) = (node for node in graph.graph.nodes if node.op == "output")
+    return end
+
+
+def _returning(graph: fx.GraphModule, results: dict[str, Any]) -> fx.GraphModule:
+    """Let a graph return a dict of values of its nodes, and drop what these do not need."""
+    _end(graph).args = (results,)
+    graph.graph.eliminate_dead_code()
     graph.graph.lint()
     graph.recompile()
     return graph.eval()

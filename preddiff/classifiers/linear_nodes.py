@@ -1,11 +1,12 @@
 """Differentiable values of the targets of a linear classifier, for methods that take gradients."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from preddiff.classifiers.linear import LinearClassifier
+from preddiff.errors import InputError
 from preddiff.targets import Target
 
 
@@ -18,6 +19,11 @@ class LinearNodes:
     targets : sequence of Target
         Probabilities and logits of its classes.
     device : torch.device or str
+
+    Attributes
+    ----------
+    network : nn.Module
+        Takes float64 inputs (n, channels, *space) to the log-odds (n, 1) of the second class.
     """
 
     def __init__(
@@ -28,12 +34,27 @@ class LinearNodes:
     ) -> None:
         self.targets = targets
         self.classes = classifier.classes
-        self.weights = torch.from_numpy(classifier.weights.reshape(-1)).to(device)
-        self.intercept = classifier.intercept
+        weights = torch.from_numpy(classifier.weights.reshape(1, -1))
+        linear = nn.Linear(weights.shape[1], 1, dtype=torch.float64)
+        linear.load_state_dict({"weight": weights, "bias": torch.tensor([classifier.intercept])})
+        self.network = nn.Sequential(nn.Flatten(), linear).requires_grad_(False).to(device)
+
+    def activations(self, layers: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
+        """Refuse to look for layers.
+
+        Raises
+        ------
+        InputError
+            A linear classifier has no hidden layers.
+        """
+        raise InputError(
+            f"layer '{', '.join(layers)}': a linear classifier has no hidden layers, so a method "
+            "that needs one cannot explain it"
+        )
 
     def __call__(self, x: Tensor, item: str) -> Tensor:
         """Compute float64 values (n, targets) for inputs (n, channels, *space)."""
-        logit = x.double().flatten(1) @ self.weights + self.intercept
+        logit = self.network(x.double())[:, 0]
         columns = []
         for target in self.targets:
             own = logit if target.label == self.classes[1] else -logit

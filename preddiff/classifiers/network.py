@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,14 @@ from torch import Tensor, fx, nn
 
 from preddiff.classifiers.base import CLASSIFIERS
 from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict, write_state_dict
-from preddiff.classifiers.layers import OUTPUT, WithMeans, copy_sharing_tensors, count_maps, traced
+from preddiff.classifiers.layers import (
+    OUTPUT,
+    WithMeans,
+    copy_sharing_tensors,
+    count_maps,
+    traced,
+    traced_up_to,
+)
 from preddiff.classifiers.precision import Precision, arithmetic, keep_head_in_float32
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
@@ -338,6 +345,25 @@ class NetworkNodes:
         with self.arithmetic():
             logits, means = self.network(x)
         return self.readout(logits, means, self.classes[item])
+
+    def activations(self, layers: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
+        """Return a differentiable function from standardised inputs to activations of layers.
+
+        It evaluates the network only up to the last of these layers.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer, or torch.fx cannot trace the network.
+        """
+        graph = traced_up_to(self._module, layers)
+
+        def compute(x: Tensor) -> dict[str, Tensor]:
+            with self.arithmetic():
+                found: dict[str, Tensor] = graph(x)
+            return found
+
+        return compute
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
         """Compute the outputs of the graph that `traced` returns, by full forward passes."""

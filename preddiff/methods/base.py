@@ -1,13 +1,13 @@
 """Base class and registry of the kinds of methods, and the maps that they return."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from preddiff.errors import InputError
 from preddiff.registry import Registry
@@ -17,6 +17,26 @@ from preddiff.targets import Target, check_target
 
 class Nodes(Protocol):
     """The targets of a classifier, as differentiable functions of its input."""
+
+    @property
+    def network(self) -> nn.Module:
+        """Module behind the targets, whose layers libraries can look into.
+
+        It takes inputs (n, channels, *space); what it returns is up to the classifier.
+        """
+        ...
+
+    def activations(self, layers: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
+        """Return a differentiable function from inputs to the activations of some layers.
+
+        It evaluates the network only as far as needed.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer, or the network cannot be traced.
+        """
+        ...
 
     def __call__(self, x: Tensor, item: str) -> Tensor:
         """Compute the values of the targets.
@@ -46,16 +66,41 @@ class Maps:
     relevance : tensor (targets, *space)
     stderr : tensor (targets, *space)
         Standard error of the relevance; 0 if it is exact.
+    extras : mapping of str to tensor
+        Further results, as the method's `extras` declares them.
+    notes : tuple of str
+        What a user should know about these maps, such as an optimisation that did not converge.
     """
 
     values: Tensor
     relevance: Tensor
     stderr: Tensor
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def exact(cls, values: Tensor, relevance: Tensor) -> "Maps":
         """Maps without random error."""
         return cls(values, relevance, torch.zeros_like(relevance))
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A further array that a method stores for each item.
+
+    Attributes
+    ----------
+    dimensions : tuple of str
+        Names of the axes after `item`; `target` and the spatial axes are those of the maps.
+    shape : tuple of int
+        Length of each of these axes.
+    meaning : str
+        Description, which is stored as `long_name`.
+    """
+
+    dimensions: tuple[str, ...]
+    shape: tuple[int, ...]
+    meaning: str
 
 
 class TargetSettings(Settings):
@@ -102,6 +147,8 @@ class MethodSettings(TargetSettings):
     Attributes
     ----------
     redraws_windows : bool
+    is_random : bool
+        Whether maps depend on a seed.
     shows_evidence : bool
         Whether maps show evidence for (positive) and against (negative) a target, instead of
         magnitudes.
@@ -110,6 +157,7 @@ class MethodSettings(TargetSettings):
     """
 
     redraws_windows: ClassVar[bool] = False
+    is_random: ClassVar[bool] = False
     shows_evidence: ClassVar[bool] = True
     default_target: ClassVar[str] = "probability:top-1"
 
@@ -143,7 +191,22 @@ class MethodSettings(TargetSettings):
         """Return what the maps depend on, for the provenance of a relevance store."""
         return {}
 
-    def maps(self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target]) -> Maps:
+    def extras(self, nodes: Nodes, shape: tuple[int, ...], targets: int) -> dict[str, Extra]:
+        """Declare further arrays that `maps` returns, by name.
+
+        Parameters
+        ----------
+        nodes : Nodes
+        shape : tuple of int
+            Shape (channels, *space) of an item.
+        targets : int
+            Number of targets.
+        """
+        return {}
+
+    def maps(
+        self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target], seed: int
+    ) -> Maps:
         """Compute the maps of an item, for methods that do not redraw windows.
 
         Parameters
@@ -154,12 +217,43 @@ class MethodSettings(TargetSettings):
         item : str
         targets : sequence of Target
             Targets whose values `nodes` returns, in this order.
+        seed : int
+            Random seed of this item.
 
         Returns
         -------
         Maps
         """
         raise NotImplementedError
+
+    def maps_of_batch(
+        self,
+        nodes: Nodes,
+        x: Tensor,
+        items: Sequence[str],
+        targets: Sequence[Target],
+        seeds: Sequence[int],
+    ) -> list[Maps]:
+        """Compute the maps of several items; methods that gain by it override this.
+
+        Parameters
+        ----------
+        nodes : Nodes
+        x : tensor (items, channels, *space)
+        items : sequence of str
+        targets : sequence of Target
+        seeds : sequence of int
+            Random seed of each item.
+
+        Returns
+        -------
+        list of Maps
+            One for each item, which does not depend on the others.
+        """
+        return [
+            self.maps(nodes, one, item, targets, seed)
+            for one, item, seed in zip(x, items, seeds, strict=True)
+        ]
 
 
 METHODS: Registry[type[MethodSettings]] = Registry(

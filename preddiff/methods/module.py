@@ -40,7 +40,9 @@ class ModuleMethod(MethodSettings):
             "files": user_code.digest_of(self.module),
         }
 
-    def maps(self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target]) -> Maps:
+    def maps(
+        self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target], seed: int
+    ) -> Maps:
         """Call the function for each target."""
         function = _load(self.module)
         with torch.no_grad():

@@ -22,7 +22,9 @@ class Sensitivity(MethodSettings):
 
     method: Literal["sensitivity"] = Field(description="sensitivity")
 
-    def maps(self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target]) -> Maps:
+    def maps(
+        self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target], seed: int
+    ) -> Maps:
         """Compute magnitudes of gradients with respect to the standardised input."""
         return Maps.exact(*sensitivity(partial(nodes, item=item), x))
 

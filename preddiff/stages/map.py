@@ -103,7 +103,7 @@ def compute_maps(inputs: Inputs, method: MethodSettings, device: str, out: Path)
         group = zarr.open_group(folder, mode="r+", use_consolidated=False)
         for row, name in enumerate(progress(names, desc="map", unit="item")):
             item = torch.from_numpy(items.read([items.number(name)], classifier.slab)[0]).to(where)
-            found = method.maps(nodes, classifier.standardised(item), name, targets)
+            found = method.maps(nodes, classifier.standardised(item), name, targets, 0)
             if not (found.relevance.isfinite().all() and found.stderr.isfinite().all()):
                 raise InputError(f"item '{name}': its map is not finite")
             values[row] = found.values.cpu().numpy()

@@ -26,7 +26,7 @@ def method(folder: Path, text: str) -> object:
 
 def maps(folder: Path, text: str):
     nodes = CLASSIFIER.nodes(TARGETS, {})
-    return method(folder, text).maps(nodes, X, "item", TARGETS)
+    return method(folder, text).maps(nodes, X, "item", TARGETS, 0)
 
 
 def test_the_function_is_asked_for_each_target(tmp_path: Path) -> None:
@@ -73,6 +73,6 @@ def test_provenance_holds_the_function_and_its_file(tmp_path: Path) -> None:
 
 def test_sensitivity_of_a_linear_classifier_is_the_magnitude_of_its_weights() -> None:
     sensitivity = Sensitivity(method="sensitivity", classifier="c")
-    found = sensitivity.maps(CLASSIFIER.nodes(TARGETS, {}), X, "item", TARGETS)
+    found = sensitivity.maps(CLASSIFIER.nodes(TARGETS, {}), X, "item", TARGETS, 0)
     for relevance in found.relevance:
         assert np.allclose(relevance, np.abs(WEIGHTS[0]))
