@@ -116,7 +116,7 @@ def _roots() -> dict[str, list[str]]:
         found: dict[str, Any] = {
             f"{OPEN} {name}": plan.code_of_expectations(name) for name in plan.redrawing
         }
-        found |= {f"map {name}": plan.code_of_map(name) for name in plan.mapped}
+        found |= {f"map {name}": plan.code_of_maps(name) for name in plan.mapped}
         found |= {f"{FIGURES} {name}": plan.code_of_figure(name) for name in plan.study.figures}
         found |= {
             f"classifier {name}": plan.code_of_classifier(name) for name in plan.study.classifiers
