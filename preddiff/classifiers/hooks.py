@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from preddiff.classifiers.layers import OUTPUT, copy_sharing_tensors, traced, traced_with_tap
+from preddiff.classifiers.layers import (
+    OUTPUT,
+    copy_sharing_tensors,
+    spatial_means,
+    traced,
+    traced_with_tap,
+)
 
 
 class Add(nn.Module):
@@ -17,6 +23,14 @@ class Add(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Add tensors of the same shape."""
         return a + b
+
+
+class Means(nn.Module):
+    """Means of feature maps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average each map over its units; see `spatial_means`."""
+        return spatial_means(x)
 
 
 # Functions and methods of tensors, and the modules that do the same. The arguments after the first
@@ -40,6 +54,7 @@ _MODULES: dict[Any, type[nn.Module]] = {
     functional.avg_pool3d: nn.AvgPool3d,
     functional.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
     functional.adaptive_avg_pool3d: nn.AdaptiveAvgPool3d,
+    spatial_means: Means,
 }
 _SUMS = (operator.add, torch.add, "add")
 

@@ -19,7 +19,7 @@ from torch.nn import functional as torch_functional
 
 from preddiff.errors import InputError
 from preddiff.methods.base import METHODS, Maps, MethodSettings, Nodes
-from preddiff.methods.captum_rules import adapt
+from preddiff.methods.captum_rules import adapted
 from preddiff.methods.fills import filled
 from preddiff.settings.base import Positive, unknown
 from preddiff.targets import Target
@@ -53,8 +53,9 @@ _REFUSED = {
 # What Captum requires and is given here.
 _GIVEN = {"inputs", "forward_func", "model", "layer", "baselines", "sliding_window_shapes"}
 # Algorithms of the right form that are of no use here: they permute the items of a batch, visit all
-# orders of cells, or evaluate the layer twice, which their own rules refuse.
-_UNSUITED = ("FeaturePermutation", "LayerFeaturePermutation", "ShapleyValues", "LayerLRP")
+# orders of cells, evaluate the layer twice, which their own rules refuse, or have a penalty that
+# depends on the scale of the target and cannot be configured.
+_UNSUITED = ("FeaturePermutation", "LayerFeaturePermutation", "ShapleyValues", "LayerLRP", "Lime")
 
 # Defaults of arguments, where Captum's are too slow, too noisy or need too much memory.
 _DEFAULTS: dict[str, JsonValue] = {
@@ -65,7 +66,7 @@ _DEFAULTS: dict[str, JsonValue] = {
 }
 # Standard deviation of SmoothGrad's noise, as a share of the item's range (Smilkov et al. 2017).
 _NOISE = 0.15
-# Number of baselines, where an algorithm needs a distribution.
+# Number of baselines, and of samples, where an algorithm needs a distribution.
 _BASELINES = 16
 # Number of cells along the longest axis.
 _CELLS = 7
@@ -113,7 +114,7 @@ class Captum(MethodSettings):
     )
     cells: Positive | None = Field(
         None,
-        description="side in voxels of the cells that ShapleyValueSampling, KernelShap, Lime and "
+        description="side in voxels of the cells that ShapleyValueSampling, KernelShap and "
         "FeatureAblation remove, and of Occlusion's window; default: a seventh of the longest axis",
     )
 
@@ -234,22 +235,20 @@ class Captum(MethodSettings):
 
     def _attributions(self, value: "_Value", x: Tensor) -> tuple[Tensor, float]:
         """Run the algorithm; return its attributions (1, ...), and by how much they miss."""
+        parameters = self._parameters
         kind = _algorithm(self._inner)
-        if "model" in self._parameters:
-            adapt(value, kind)
         given = self._given(x)
         built = {key: given.pop(key) for key in _arguments_of(kind.__init__) if key in given}
-        tapped = [value.network.get_submodule("tap")] if "layer" in self._parameters else []
-        algorithm = kind(value, *tapped, **built)
-        if self._is_smoothed:
-            algorithm = _captum().NoiseTunnel(algorithm)
-        delta = "return_convergence_delta" in self._parameters and not self._is_smoothed
+        tapped = [value.network.get_submodule("tap")] if "layer" in parameters else []
+        delta = "return_convergence_delta" in parameters and not self._is_smoothed
         delta = delta and built.get("multiply_by_inputs", True)
-        found = algorithm.attribute(
-            x[None].clone().requires_grad_(),
-            **given,
-            **({"return_convergence_delta": True} if delta else {}),
-        )
+        if delta:
+            given["return_convergence_delta"] = True
+        with adapted(value, kind) if "model" in parameters else contextlib.nullcontext():
+            algorithm = kind(value, *tapped, **built)
+            if self._is_smoothed:
+                algorithm = _captum().NoiseTunnel(algorithm)
+            found = algorithm.attribute(x[None].clone().requires_grad_(), **given)
         attributions, missed = found if delta else (found, torch.zeros(1))
         if isinstance(attributions, tuple):
             (attributions,) = attributions
@@ -261,6 +260,8 @@ class Captum(MethodSettings):
         given: dict[str, Any] = {
             name: value for name, value in _DEFAULTS.items() if name in parameters
         }
+        if self._needs_distribution and "n_samples" in parameters:
+            given["n_samples"] = _BASELINES
         given |= {k: _captum_value(v, parameters[k]) for k, v in self.arguments.items()}
         given.pop(_SMOOTHED, None)
         if self._is_smoothed:
