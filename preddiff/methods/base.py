@@ -39,6 +39,29 @@ class Nodes(Protocol):
         """
         ...
 
+    def last_maps(self, x: Tensor) -> str:
+        """Name the last layer with feature maps before pooling, for an input (channels, *space).
+
+        Raises
+        ------
+        InputError
+            If there is none, or the network cannot be traced.
+        """
+        ...
+
+    def hookable(self, layer: str | None = None) -> "Nodes":
+        """Return the same nodes over a copy of the network that hooks of libraries fit.
+
+        In the copy, nothing is changed in place, and each layer is a module that is evaluated once.
+        If a layer is named, the submodule `tap` of the copy returns its activations.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer, or the network cannot be traced.
+        """
+        ...
+
     def __call__(self, x: Tensor, item: str) -> Tensor:
         """Compute the values of the targets.
 

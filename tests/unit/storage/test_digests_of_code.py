@@ -35,7 +35,7 @@ NUMBERS = [
     *(
         f"classifiers/{name}.py"
         for name in (
-            "linear", "logistic", "network", "digits", "layers", "precision", "readout",
+            "linear", "logistic", "network", "digits", "hooks", "layers", "precision", "readout",
             "standardisation",
         )
     ),
@@ -92,6 +92,9 @@ MORE = {
             "classifier": "logistic", "method": "module", "module": "own.py:method",
         },
         "gradients": {"classifier": "logistic", "method": "sensitivity"},
+        "captum": {"classifier": "network", "method": "captum", "algorithm": "LRP"},
+        "captum-volumes": {"classifier": "logistic", "method": "captum", "algorithm": "Saliency"},
+        "rise": {"classifier": "network", "method": "rise"},
     },
 }  # fmt: skip
 
