@@ -42,6 +42,10 @@ class LinearNodes:
         linear.load_state_dict({"weight": weights, "bias": torch.tensor([classifier.intercept])})
         self.network = nn.Sequential(nn.Flatten(), linear).requires_grad_(False).to(device)
 
+    def of_items(self, x: Tensor, items: Sequence[str]) -> Tensor:
+        """Compute float64 values (n, targets) for inputs (n, channels, *space), of any items."""
+        return self(x, "")
+
     def activations(self, layers: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
         """Refuse to look for layers.
 

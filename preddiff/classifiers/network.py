@@ -349,6 +349,20 @@ class NetworkNodes:
             logits, means = self.network(x)
         return self.readout(logits, means, self.classes[item])
 
+    def of_items(self, x: Tensor, items: Sequence[str]) -> Tensor:
+        """Compute float64 values (n, targets) for inputs (n, channels, *space), one item each."""
+        with self.arithmetic():
+            logits, means = self.network(x)
+        rows = [
+            self.readout(
+                logits[row : row + 1],
+                {layer: one[row : row + 1] for layer, one in means.items()},
+                self.classes[item],
+            )
+            for row, item in enumerate(items)
+        ]
+        return torch.cat(rows)
+
     def activations(self, layers: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
         """Return a differentiable function from standardised inputs to activations of layers.
 

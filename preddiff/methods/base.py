@@ -78,6 +78,21 @@ class Nodes(Protocol):
         """
         ...
 
+    def of_items(self, x: Tensor, items: Sequence[str]) -> Tensor:
+        """Compute the values of the targets for variants of several items, in one pass.
+
+        Parameters
+        ----------
+        x : tensor (n, channels, *space)
+        items : sequence of str
+            Name of the item of each input.
+
+        Returns
+        -------
+        float64 tensor (n, targets)
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Maps:

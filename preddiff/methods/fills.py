@@ -33,6 +33,18 @@ def filled(x: Tensor, fill: Fill) -> Tensor:
         return torch.zeros_like(x)
     if fill == "mean":
         return x.flatten(1).mean(1).reshape(-1, *(1,) * (x.ndim - 1)).expand_as(x).clone()
-    sigma = (0.0, *(min(x.shape[1:]) * _BLUR,) * (x.ndim - 1))
-    blurred = ndimage.gaussian_filter(x.cpu().numpy().astype(np.float64), sigma)
-    return torch.from_numpy(blurred).to(x)
+    return blurred(x, min(x.shape[1:]) * _BLUR)
+
+
+def blurred(x: Tensor, deviation: float) -> Tensor:
+    """Blur each channel by a Gaussian.
+
+    Parameters
+    ----------
+    x : tensor (channels, *space)
+    deviation : float
+        Standard deviation along each axis, in voxels.
+    """
+    along = (0.0, *(deviation,) * (x.ndim - 1))
+    found = ndimage.gaussian_filter(x.cpu().numpy().astype(np.float64), along)
+    return torch.from_numpy(found).to(x)
