@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -467,6 +468,7 @@ def test_provenance_holds_arguments_and_version() -> None:
 ROOT = Path(__file__).parents[3]
 STUDY = """
 import sys
+import warnings
 from pathlib import Path
 from preddiff.settings.study import load
 from preddiff.settings.base import validate
@@ -509,3 +511,19 @@ def test_awkward_networks_are_awkward() -> None:
     network = Awkward().eval()
     with pytest.raises(RuntimeError):
         DeepLift(network).attribute(torch.ones((1, 3, 8, 8)), target=0)
+
+
+@pytest.mark.parametrize("algorithm", ["DeepLift", "LRP", "GuidedBackprop", "LayerGradCam"])
+def test_on_a_network_of_plain_modules_maps_are_captums(algorithm: str) -> None:
+    import captum.attr
+
+    network = small(nn.ReLU())
+    x = item_of(network)[None]
+    layer = [network.module[1]] if algorithm.startswith("Layer") else []
+    one = getattr(captum.attr, algorithm)(network.module, *layer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = torch.cat([one.attribute(x, target=target).detach() for target in (0, 2)])
+    assert torch.allclose(
+        maps(network, algorithm).relevance, expected.sum(1).double(), rtol=1e-5, atol=1e-6
+    )
