@@ -18,7 +18,7 @@ from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import Network
 from preddiff.errors import InputError
 from preddiff.methods.base import METHODS, Maps, MethodSettings
-from preddiff.methods.captum import _suited
+from preddiff.methods.captum_algorithms import suited
 from preddiff.settings.base import validate
 from preddiff.targets import Target
 from tests.unit.methods.networks import (
@@ -36,7 +36,7 @@ NAMED = [
     "IntegratedGradients", "GradientShap", "DeepLift", "Saliency", "InputXGradient", "SmoothGrad",
     "GuidedBackprop", "LayerGradCam", "Occlusion", "ShapleyValueSampling", "LRP",
 ]  # fmt: skip
-ALL = sorted({*_suited(), *NAMED})
+ALL = sorted({*suited(), *NAMED})
 
 
 def method(algorithm: str, **settings: Any) -> MethodSettings:
@@ -420,7 +420,9 @@ def test_errors_of_captum_name_algorithm_item_and_target() -> None:
 
 
 def test_layers_that_do_not_fit_are_named() -> None:
-    with pytest.raises(InputError, match="no layer 'conv9'"):
+    with pytest.raises(
+        InputError, match=r"item 'item': Captum's LayerGradCam: .* no layer 'conv9'"
+    ):
         maps(images(), "LayerGradCam", layer="conv9")
     with pytest.raises(InputError, match=r"layer 'flatten' .*choose another layer"):
         maps(images(), "LayerGradCam", layer="flatten")
@@ -441,11 +443,11 @@ class Unsuited(nn.Module):
 
 def test_networks_that_do_not_fit_are_refused() -> None:
     network = classifier(Unsuited(asks=False), (4, 4), 3)
-    with pytest.raises(InputError, match=r"GuidedBackprop .* other activations \(GELU\)"):
+    with pytest.raises(InputError, match=r"GuidedBackprop: .* other activations \(GELU\)"):
         maps(network, "GuidedBackprop")
     with pytest.raises(InputError, match=r"Captum's LRP failed \(TypeError: .*GroupNorm.* no rule"):
         maps(network, "LRP")
-    with pytest.raises(InputError, match=r"torch\.fx cannot trace"):
+    with pytest.raises(InputError, match=r"Captum's DeepLift: torch\.fx cannot trace"):
         maps(classifier(Unsuited(asks=True), (4, 4), 3), "DeepLift")
     assert maps(classifier(Unsuited(asks=True), (4, 4), 3), "Saliency").relevance.any()
 
