@@ -130,8 +130,8 @@ class TargetSettings(Settings):
         None,
         description="targets to explain: probability:CLASS, logit:CLASS (CLASS: a name, a number, "
         "true, top-1, top-2, ...), layer:NAME for all feature maps of a layer, layer:NAME:0,7 for "
-        "some of them; default: probability:top-1 for networks (logit:top-1 for sensitivity maps), "
-        "the probability of the second class for linear classifiers",
+        "some of them; default: probability:top-1 for networks (logit:top-1 for sensitivity maps "
+        "and Captum's methods), the probability of the second class for linear classifiers",
         min_length=1,
     )
     items: list[ItemName] | Positive | None = Field(

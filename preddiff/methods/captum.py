@@ -1,14 +1,12 @@
 """Methods of the library Captum (Kokhlikyan et al. 2020), as maps of the same targets."""
 
 import contextlib
-import functools
 import importlib.metadata
-import importlib.util
 import inspect
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,43 +17,19 @@ from torch.nn import functional as torch_functional
 
 from preddiff.errors import InputError
 from preddiff.methods.base import METHODS, Maps, MethodSettings, Nodes
+from preddiff.methods.captum_algorithms import (
+    REFUSED,
+    SMOOTH,
+    SMOOTHED,
+    algorithm_class,
+    arguments_of,
+    captum_attr,
+    parameters_of,
+)
 from preddiff.methods.captum_rules import adapted
 from preddiff.methods.fills import filled
 from preddiff.settings.base import Positive, unknown
 from preddiff.targets import Target
-
-INSTALL = "pip install 'preddiff[captum]'"
-
-# Captum's class of averages over noisy inputs, under the name of what it does by default.
-_SMOOTH, _SMOOTHED = "SmoothGrad", "attribution_method"
-# Arguments of Captum that the configuration does not set, and why.
-_REFUSED = {
-    "inputs": "it is the item",
-    "target": "the key `targets` says what is explained",
-    "forward_func": "it is the classifier",
-    "model": "it is the classifier",
-    "layer": "it is the key `layer`",
-    "additional_forward_args": "classifiers take nothing but their input",
-    "feature_mask": "it is a grid of cells, whose side is the key `cells`",
-    "layer_mask": "units of a layer are not grouped",
-    "return_convergence_delta": "the delta is always computed, and noted if it is large",
-    "attribute_to_layer_input": "name the layer before it instead",
-    "custom_attribution_func": "functions cannot be configured",
-    "interpretable_model": "functions cannot be configured",
-    "similarity_func": "functions cannot be configured",
-    "perturb_func": "functions cannot be configured",
-    "device_ids": "the device is chosen by the stage",
-    "grad_kwargs": "gradients are computed as Captum does by default",
-    "return_input_shape": "maps have the shape of the item",
-    "show_progress": "the stage shows its progress",
-    "verbose": "the stage shows its progress",
-}
-# What Captum requires and is given here.
-_GIVEN = {"inputs", "forward_func", "model", "layer", "baselines", "sliding_window_shapes"}
-# Algorithms of the right form that are of no use here: they permute the items of a batch, visit all
-# orders of cells, evaluate the layer twice, which their own rules refuse, or have a penalty that
-# depends on the scale of the target and cannot be configured.
-_UNSUITED = ("FeaturePermutation", "LayerFeaturePermutation", "ShapleyValues", "LayerLRP", "Lime")
 
 # Defaults of arguments, where Captum's are too slow, too noisy or need too much memory.
 _DEFAULTS: dict[str, JsonValue] = {
@@ -132,10 +106,10 @@ class Captum(MethodSettings):
     @model_validator(mode="after")
     def _fits_captum(self) -> "Captum":
         parameters = self._parameters
-        valid = [name for name in parameters if name not in _REFUSED]
+        valid = [name for name in parameters if name not in REFUSED]
         for name, value in self.arguments.items():
-            if name in _REFUSED and name in parameters:
-                raise ValueError(f"arguments: '{name}' cannot be set: {_REFUSED[name]}")
+            if name in REFUSED and name in parameters:
+                raise ValueError(f"arguments: '{name}' cannot be set: {REFUSED[name]}")
             if name not in parameters:
                 raise ValueError(
                     f"arguments: {unknown(name, valid, 'argument')}, for {self.algorithm}"
@@ -164,19 +138,19 @@ class Captum(MethodSettings):
 
     @property
     def _is_smoothed(self) -> bool:
-        return self.algorithm == _SMOOTH
+        return self.algorithm == SMOOTH
 
     @property
     def _inner(self) -> str:
         """Name of the algorithm, or of the one that is averaged over noisy inputs."""
         return (
-            str(self.arguments.get(_SMOOTHED, "Saliency")) if self._is_smoothed else self.algorithm
+            str(self.arguments.get(SMOOTHED, "Saliency")) if self._is_smoothed else self.algorithm
         )
 
     @property
     def _parameters(self) -> dict[str, inspect.Parameter]:
         """Parameters of the algorithm's constructor and of its `attribute`."""
-        return _parameters(self._inner, self._is_smoothed)
+        return parameters_of(self._inner, self._is_smoothed)
 
     @property
     def _needs_distribution(self) -> bool:
@@ -221,9 +195,7 @@ class Captum(MethodSettings):
         """
         with torch.no_grad():
             values = nodes(x[None].clone(), item)[0]
-        layer = (self.layer or nodes.last_maps(x)) if "layer" in self._parameters else None
-        if layer is not None or "model" in self._parameters:
-            nodes = nodes.hookable(layer)
+        nodes = self._hookable(nodes, x, item)
         found, notes = [], []
         for number, target in enumerate(targets):
             value = _Value(nodes, item, number)
@@ -231,14 +203,25 @@ class Captum(MethodSettings):
                 attributions, missed = self._attributions(value, x)
                 found.append(self._map(attributions, x))
             notes += _notes(f"{self.algorithm}, {target}", float(attributions.sum()), missed)
-        return Maps(values, *_without_error(torch.stack(found)), notes=tuple(notes))
+        maps = torch.stack(found)
+        return Maps(values, maps, torch.zeros_like(maps), notes=tuple(notes))
+
+    def _hookable(self, nodes: Nodes, x: Tensor, item: str) -> Nodes:
+        """Return nodes that hooks fit and whose layer is tapped, if the algorithm needs it."""
+        if not {"layer", "model"} & {*self._parameters}:
+            return nodes
+        try:
+            tapped = (self.layer or nodes.last_maps(x)) if "layer" in self._parameters else None
+            return nodes.hookable(tapped)
+        except InputError as error:
+            raise InputError(f"item '{item}': Captum's {self.algorithm}: {error}") from error
 
     def _attributions(self, value: "_Value", x: Tensor) -> tuple[Tensor, float]:
         """Run the algorithm; return its attributions (1, ...), and by how much they miss."""
         parameters = self._parameters
-        kind = _algorithm(self._inner)
+        kind = algorithm_class(self._inner)
         given = self._given(x)
-        built = {key: given.pop(key) for key in _arguments_of(kind.__init__) if key in given}
+        built = {key: given.pop(key) for key in arguments_of(kind.__init__) if key in given}
         tapped = [value.network.get_submodule("tap")] if "layer" in parameters else []
         delta = "return_convergence_delta" in parameters and not self._is_smoothed
         delta = delta and built.get("multiply_by_inputs", True)
@@ -247,7 +230,7 @@ class Captum(MethodSettings):
         with adapted(value, kind) if "model" in parameters else contextlib.nullcontext():
             algorithm = kind(value, *tapped, **built)
             if self._is_smoothed:
-                algorithm = _captum().NoiseTunnel(algorithm)
+                algorithm = captum_attr().NoiseTunnel(algorithm)
             found = algorithm.attribute(x[None].clone().requires_grad_(), **given)
         attributions, missed = found if delta else (found, torch.zeros(1))
         if isinstance(attributions, tuple):
@@ -263,7 +246,7 @@ class Captum(MethodSettings):
         if self._needs_distribution and "n_samples" in parameters:
             given["n_samples"] = _BASELINES
         given |= {k: _captum_value(v, parameters[k]) for k, v in self.arguments.items()}
-        given.pop(_SMOOTHED, None)
+        given.pop(SMOOTHED, None)
         if self._is_smoothed:
             given.setdefault("stdevs", _NOISE * float(x.max() - x.min()))
         if "baselines" in parameters:
@@ -341,89 +324,6 @@ def _notes(what: str, total: float, missed: float) -> list[str]:
     return []
 
 
-def _without_error(maps: Tensor) -> tuple[Tensor, Tensor]:
-    return maps, torch.zeros_like(maps)
-
-
-def _captum() -> Any:
-    """Import captum.attr, which takes seconds.
-
-    Raises
-    ------
-    ValueError
-        If Captum is not installed.
-    """
-    if importlib.util.find_spec("captum") is None:
-        raise ValueError(f"Captum is not installed: run {INSTALL}")
-    import captum.attr
-
-    return captum.attr
-
-
-@functools.cache
-def _suited() -> Mapping[str, Any]:
-    """Algorithms that make maps of an input, by name."""
-    module = _captum()
-    return {
-        name: kind
-        for name, kind in sorted(vars(module).items())
-        if inspect.isclass(kind)
-        and issubclass(kind, module.Attribution)
-        and name not in _UNSUITED
-        and hasattr(kind, "attribute")
-        and _is_suited(kind)
-    }
-
-
-def _is_suited(kind: Any) -> bool:
-    """Whether an algorithm explains targets, and all that it requires is given here."""
-    own, attribute = _arguments_of(kind.__init__), _arguments_of(kind.attribute)
-    required = {
-        name
-        for name, parameter in {**own, **attribute}.items()
-        if parameter.default is inspect.Parameter.empty
-    }
-    return "target" in attribute and bool({"model", "forward_func"} & {*own}) and required <= _GIVEN
-
-
-def _algorithm(name: str) -> Any:
-    """Return an algorithm by its name.
-
-    Raises
-    ------
-    ValueError
-        If Captum is not installed, or has no such algorithm.
-    """
-    suited = _suited()
-    if name not in suited:
-        version = importlib.metadata.version("captum")
-        names = [*suited, _SMOOTH]
-        raise ValueError(
-            f"Captum {version} has no algorithm '{name}' that makes maps of an input: it has "
-            f"{', '.join(sorted(names))}"
-        )
-    return suited[name]
-
-
-def _arguments_of(function: Any) -> dict[str, inspect.Parameter]:
-    """Parameters of a method by name, without `self` and `**kwargs`."""
-    return {
-        name: parameter
-        for name, parameter in list(inspect.signature(function).parameters.items())[1:]
-        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    }
-
-
-@functools.cache
-def _parameters(name: str, smoothed: bool) -> dict[str, inspect.Parameter]:
-    kind = _algorithm(name)
-    found = {**_arguments_of(kind.__init__), **_arguments_of(kind.attribute)}
-    if smoothed:
-        tunnel = _captum().NoiseTunnel
-        found |= {**_arguments_of(tunnel.__init__), **_arguments_of(tunnel.attribute)}
-    return found
-
-
 def _captum_value(value: JsonValue, parameter: inspect.Parameter) -> Any:
     """Convert a JSON value: Captum takes tuples for lists, and some numbers only as float."""
     if isinstance(value, list):
@@ -469,13 +369,13 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _errors(algorithm: str, item: str, target: Target) -> Iterator[None]:
-    """Report errors of Captum as the user's, and silence its warnings about hooks."""
+    """Report errors with their place, those of Captum too, and silence its warnings about hooks."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"item '{item}', {target}: Captum's {algorithm}: {error}") from error
     except Exception as error:
         raise InputError(
             f"item '{item}', {target}: Captum's {algorithm} failed ({type(error).__name__}: "

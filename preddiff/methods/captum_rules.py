@@ -102,7 +102,7 @@ def adapted(value: nn.Module, algorithm: Any) -> Iterator[None]:
         _replace_relu6(value, _UpTo6)
     else:
         _replace_relu6(value, lambda: nn.Hardtanh(0.0, 6.0))
-        _require_relu(value, algorithm.__name__)
+        _require_relu(value)
     try:
         yield
     finally:
@@ -136,13 +136,13 @@ def _replace_relu6(network: nn.Module, minimum: Any) -> None:
             network.set_submodule(name, nn.Sequential(nn.ReLU(), minimum()))
 
 
-def _require_relu(network: nn.Module, algorithm: str) -> None:
+def _require_relu(network: nn.Module) -> None:
     """Refuse networks on which guided backpropagation would return plain gradients."""
     kinds = {type(module) for module in network.modules()}
     others = sorted(kind.__name__ for kind in kinds if kind.__module__ == nn.ReLU.__module__)
     if others and nn.ReLU not in kinds:
         raise InputError(
-            f"{algorithm} changes gradients at ReLUs, but the network has other activations "
+            "it changes gradients at ReLUs, but the network has only other activations "
             f"({', '.join(others)}), so it would return gradients: use Saliency or "
             "IntegratedGradients"
         )

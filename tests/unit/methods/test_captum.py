@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -17,7 +18,7 @@ from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import Network
 from preddiff.errors import InputError
 from preddiff.methods.base import METHODS, Maps, MethodSettings
-from preddiff.methods.captum import _suited
+from preddiff.methods.captum_algorithms import suited
 from preddiff.settings.base import validate
 from preddiff.targets import Target
 from tests.unit.methods.networks import (
@@ -35,7 +36,7 @@ NAMED = [
     "IntegratedGradients", "GradientShap", "DeepLift", "Saliency", "InputXGradient", "SmoothGrad",
     "GuidedBackprop", "LayerGradCam", "Occlusion", "ShapleyValueSampling", "LRP",
 ]  # fmt: skip
-ALL = sorted({*_suited(), *NAMED})
+ALL = sorted({*suited(), *NAMED})
 
 
 def method(algorithm: str, **settings: Any) -> MethodSettings:
@@ -419,7 +420,9 @@ def test_errors_of_captum_name_algorithm_item_and_target() -> None:
 
 
 def test_layers_that_do_not_fit_are_named() -> None:
-    with pytest.raises(InputError, match="no layer 'conv9'"):
+    with pytest.raises(
+        InputError, match=r"item 'item': Captum's LayerGradCam: .* no layer 'conv9'"
+    ):
         maps(images(), "LayerGradCam", layer="conv9")
     with pytest.raises(InputError, match=r"layer 'flatten' .*choose another layer"):
         maps(images(), "LayerGradCam", layer="flatten")
@@ -440,11 +443,11 @@ class Unsuited(nn.Module):
 
 def test_networks_that_do_not_fit_are_refused() -> None:
     network = classifier(Unsuited(asks=False), (4, 4), 3)
-    with pytest.raises(InputError, match=r"GuidedBackprop .* other activations \(GELU\)"):
+    with pytest.raises(InputError, match=r"GuidedBackprop: .* other activations \(GELU\)"):
         maps(network, "GuidedBackprop")
     with pytest.raises(InputError, match=r"Captum's LRP failed \(TypeError: .*GroupNorm.* no rule"):
         maps(network, "LRP")
-    with pytest.raises(InputError, match=r"torch\.fx cannot trace"):
+    with pytest.raises(InputError, match=r"Captum's DeepLift: torch\.fx cannot trace"):
         maps(classifier(Unsuited(asks=True), (4, 4), 3), "DeepLift")
     assert maps(classifier(Unsuited(asks=True), (4, 4), 3), "Saliency").relevance.any()
 
@@ -467,6 +470,7 @@ def test_provenance_holds_arguments_and_version() -> None:
 ROOT = Path(__file__).parents[3]
 STUDY = """
 import sys
+import warnings
 from pathlib import Path
 from preddiff.settings.study import load
 from preddiff.settings.base import validate
@@ -509,3 +513,31 @@ def test_awkward_networks_are_awkward() -> None:
     network = Awkward().eval()
     with pytest.raises(RuntimeError):
         DeepLift(network).attribute(torch.ones((1, 3, 8, 8)), target=0)
+
+
+class Plain(nn.Module):
+    """The network of `small`, flattened by a function, since Captum's LRP does not know Flatten."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.relu, _, self.linear = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.relu(self.conv(x)).flatten(1))
+
+
+@pytest.mark.parametrize("algorithm", ["DeepLift", "LRP", "GuidedBackprop", "LayerGradCam"])
+def test_on_a_network_of_plain_modules_maps_are_captums(algorithm: str) -> None:
+    import captum.attr
+
+    network = small(nn.ReLU())
+    x = item_of(network)[None]
+    plain = Plain(network.module)
+    layer = [plain.relu] if algorithm.startswith("Layer") else []
+    one = getattr(captum.attr, algorithm)(plain, *layer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = torch.cat([one.attribute(x, target=target).detach() for target in (0, 2)])
+    assert torch.allclose(
+        maps(network, algorithm).relevance, expected.sum(1).double(), rtol=1e-5, atol=1e-6
+    )
