@@ -41,7 +41,10 @@ NUMBERS = [
     ),
     *(
         f"datasets/{name}.py"
-        for name in ("items", "slab", "images", "volumes", "digits", "phantom", "oasis")
+        for name in (
+            "items", "slab", "images", "pictures", "annotations", "image_store", "volumes",
+            "digits", "phantom", "oasis",
+        )
     ),
 ]  # fmt: skip
 # Functions there that make none, and why.
