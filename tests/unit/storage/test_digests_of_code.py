@@ -128,7 +128,7 @@ def _roots() -> dict[str, list[str]]:
         found |= {f"deletion {name}": plan.code_of_deletion(name) for name in plan.compared}
         for command in (
             "phantom", "fetch-oasis", "prepare", "prepare-images", "prepare-digits", "gaussian",
-            "relevance", "nifti", "localise",
+            "relevance", "nifti", "localise", "localise-images",
         ):  # fmt: skip
             found[command] = workflow.code_of(command)
         for name in plan.redrawing:
