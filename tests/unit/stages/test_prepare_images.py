@@ -79,6 +79,25 @@ def test_annotations_are_where_the_pixels_are(folder: Path, ways, resize, crop) 
         assert np.array_equal(items.truth(number, (slice(0, 5), slice(2, 9))), truth[:5, 2:9])
 
 
+def test_annotations_are_of_the_upright_image(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    xmin, ymin, xmax, ymax = 3, 20, 15, 38
+    upright = np.zeros((WIDTH, HEIGHT, 3), dtype=np.uint8)
+    upright[ymin:ymax, xmin:xmax] = 255
+    folder = tmp_path / "given"
+    (folder / "masks").mkdir(parents=True)
+    Image.fromarray(np.rot90(upright, 1)).save(folder / "a.png", exif=exif)
+    Image.fromarray(upright[..., 0]).save(folder / "masks/a.png")
+    (folder / "sheet.tsv").write_text(f"file\tboxes\na.png\t{xmin} {ymin} {xmax} {ymax}\n")
+    (folder / "classes.tsv").write_text("class_index\tclass_name\n0\ta\n")
+    items, _ = prepared(folder, None, 30, boxes_column="boxes", masks=folder / "masks", strict=True)
+    bright = items.read([0])[0, 0] == 1
+    assert np.array_equal(items.truth(0), bright)
+    ys, xs = np.nonzero(bright)
+    assert items.boxes(0).tolist() == [[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]]
+
+
 def test_stores_with_boxes_open_with_xarray(folder: Path) -> None:
     with (folder / "sheet.tsv").open("a") as file:
         file.write("images/../images/a.png\ta\t0 0 30 30; 5 5 40 30\t\n")
