@@ -17,7 +17,7 @@ from preddiff.methods.prediction_difference import (
     code_of_expectations,
 )
 from preddiff.methods.selection import code_of_maps
-from preddiff.paths import Key, Paths, trackable
+from preddiff.paths import Key, Paths, distinct_names, trackable
 from preddiff.settings.options import write_settings
 from preddiff.storage.provenance import digest_code
 
@@ -359,15 +359,47 @@ class Plan(Paths):
         return code_of("deletion", root_of(filling), *self.study.classifiers[classifier].code)
 
     def localised(self, classifier: str) -> list[str]:
-        """Explanations of a classifier whose training cohort has truth masks."""
+        """Explanations of a classifier whose training cohort of volumes has truth masks."""
         dataset = self.study.classifiers[classifier].training_dataset
-        if dataset is None or not self.study.datasets[dataset].has_truth:
+        if dataset is None:
+            return []
+        cohort = self.study.datasets[dataset]
+        if cohort.dimensions != 3 or not cohort.has_truth:
             return []
         return [
             name
             for name, one in self.study.explanations.items()
             if one.classifier == classifier and self.study.explained_dataset(one) == dataset
         ]
+
+    @cached_property
+    def localising(self) -> list[str]:
+        """Classifiers with a table of how well maps find the lesions of volumes."""
+        return [name for name in self.study.classifiers if self.localised(name)]
+
+    @cached_property
+    def objects(self) -> dict[str, Key]:
+        """Tables of how well maps find objects in images: dataset and classifier of each."""
+        pairs = [
+            (dataset, one.classifier)
+            for one in self.study.explanations.values()
+            if self._has_objects(dataset := self.study.explained_dataset(one))
+        ]
+        # Both kinds of tables are in one folder.
+        names = distinct_names([*((name,) for name in self.localising), *pairs])
+        return {name: key for key, name in names.items() if len(key) > 1}
+
+    def _has_objects(self, dataset: str) -> bool:
+        one = self.study.datasets[dataset]
+        return one.dimensions == 2 and (one.has_boxes or one.has_truth)
+
+    def explanations_of_objects(self, objects: str) -> list[str]:
+        """Explanations of the same annotated images by the same classifier."""
+        return self._of_pair(self.objects[objects])
+
+    def data_of_objects(self, objects: str) -> str:
+        """Data store of the annotated images."""
+        return self.data(*self.objects[objects])
 
     # Figures
 
@@ -404,7 +436,7 @@ class Plan(Paths):
         for name, classifier in self.study.classifiers.items():
             if classifier.training_dataset is not None:
                 wanted.append(f"{self.results}/classifiers/{name}/cv.json")
-            if self.localised(name):
-                wanted.append(self.table("localisation", f"{name}-summary"))
+        wanted += [self.table("localisation", f"{name}-summary") for name in self.localising]
+        wanted += [self.table("localisation", f"{name}-summary") for name in self.objects]
         wanted += [self.table("deletion", f"{name}-summary") for name in self.compared]
         return wanted + [f"{self.results}/figures/{name}.png" for name in self.study.figures]

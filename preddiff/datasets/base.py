@@ -77,6 +77,11 @@ class DatasetSettings(Settings):
         """Whether masks of the voxels that a map should find are available."""
         return False
 
+    @property
+    def has_boxes(self) -> bool:
+        """Whether boxes of the objects that a map should find are available."""
+        return False
+
     def input_files(self) -> list[Path]:
         """List the existing files that the data store depends on.
 

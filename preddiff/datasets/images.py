@@ -2,19 +2,16 @@
 
 import difflib
 import os
-import struct
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from preddiff.datasets.annotations import Boxes, match_files, parse_boxes, read_voc
 from preddiff.datasets.base import DATASETS, DatasetSettings
 from preddiff.datasets.tables import find_column, read_table
 from preddiff.errors import InputError
@@ -29,10 +26,9 @@ _DEFAULT_CLASS_COLUMN = "class"
 _INDEX_COLUMNS = ("class_index", "index")
 _ID_COLUMNS = ("wnid", "id", "synset")
 _NAME_COLUMNS = ("class_name", "name")
+_XML = (".xml",)
 # Largest number of image files that Snakemake tracks one by one.
 _TRACKED_IMAGES = 10_000
-# EXIF's tag of the orientation; 1 is upright.
-_ORIENTATION = 0x0112
 
 
 @DATASETS.register
@@ -65,24 +61,84 @@ class ImageSet(DatasetSettings):
         None, description="number of images, chosen at random; default: all"
     )
     strict: bool = Field(
-        False, description="stop at an image that cannot be read, instead of leaving it out"
+        False,
+        description="stop at an image or an annotation that cannot be read, instead of leaving it "
+        "out",
+    )
+    boxes_column: str | None = Field(
+        None,
+        description="column of the sheet with the boxes of an image's objects, 'xmin ymin xmax "
+        "ymax', several separated by ';', in pixels of the original upright image: counted from 0, "
+        "and without the pixels at xmax and ymax; default: no boxes",
+    )
+    annotations: Path | None = Field(
+        None,
+        description="folder of XML files with boxes, as those of Pascal VOC and ILSVRC (pixels "
+        "counted from 1), named as the images; of objects of several classes, those of the "
+        "image's class are used if there are any; default: no boxes",
+    )
+    masks_column: str | None = Field(
+        None,
+        description="column of the sheet with masks of an image's objects: image files relative to "
+        "the sheet, of the same size as the image, not 0 where an object is; default: no masks",
+    )
+    masks: Path | None = Field(
+        None, description="folder of such masks, named as the images; default: no masks"
     )
 
+    @model_validator(mode="after")
+    def _one_source(self) -> "ImageSet":
+        for one, other in (("boxes_column", "annotations"), ("masks_column", "masks")):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise ValueError(f"give either {one} or {other}, not both")
+        return self
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the sheet or a folder has boxes of objects."""
+        return self.boxes_column is not None or self.annotations is not None
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the sheet or a folder has masks of objects."""
+        return self.masks_column is not None or self.masks is not None
+
     def entries(self) -> "list[Entry]":
-        """All images of the sheet or the folder."""
-        return list_images(
-            self.images, file_column=self.file_column, class_column=self.class_column
+        """All images of the sheet or the folder, with their annotations.
+
+        Raises
+        ------
+        InputError
+            If the images or the annotations cannot be listed.
+        """
+        found = list_images(
+            self.images,
+            file_column=self.file_column,
+            class_column=self.class_column,
+            boxes_column=self.boxes_column,
+            masks_column=self.masks_column,
         )
+        names = [entry.name for entry in found]
+        if self.annotations is not None:
+            files = match_files(self.annotations, _XML, names)
+            found = [replace(one, xml=file) for one, file in zip(found, files, strict=True)]
+        if self.masks is not None:
+            files = match_files(self.masks, SUFFIXES, names)
+            found = [replace(one, mask=file) for one, file in zip(found, files, strict=True)]
+        return found
 
     def input_files(self) -> list[Path]:
-        """List the sheet or folder, the table of classes, and the images unless they are too many.
+        """List the sheet, the folders, the table of classes, the images and their annotations.
 
-        If the images are not listed, added and removed ones are noticed, but not changed ones.
+        Images and annotations are not listed if there are too many. Added and removed ones are
+        then noticed, but not changed ones.
         """
-        files = [path for path in (self.images, self.classes) if path]
-        images = [entry.file for entry in self.entries()]
-        if len(images) <= _TRACKED_IMAGES:
-            files += [path for path in images if path.is_file()]
+        given = (self.images, self.classes, self.annotations, self.masks)
+        files = [path for path in given if path]
+        entries = self.entries()
+        if len(entries) <= _TRACKED_IMAGES:
+            every = (path for one in entries for path in (one.file, one.xml, one.mask))
+            files += [path for path in every if path and path.is_file()]
         return files
 
     def number_of_items(self) -> int:
@@ -102,26 +158,33 @@ class Entry:
     file : Path
     label : str
         Class, as given in the sheet or by the name of the folder; "" if unknown.
+    boxes : str
+        Boxes of its objects, as given in the sheet.
+    source : str
+        Where the sheet gives them, for error messages.
+    xml : Path, optional
+        XML file with boxes of its objects.
+    mask : Path, optional
+        Mask of its objects.
     """
 
     name: str
     file: Path
     label: str
+    boxes: str = ""
+    source: str = ""
+    xml: Path | None = None
+    mask: Path | None = None
 
+    def read_boxes(self) -> Boxes:
+        """Read the boxes of its objects; there are none if there is no annotation.
 
-@dataclass(frozen=True)
-class Picture:
-    """An image that was read from a file.
-
-    Attributes
-    ----------
-    pixels : uint8 array (3, height, width)
-    note : str
-        Which conversions were necessary; "" for upright RGB images.
-    """
-
-    pixels: NDArray[np.uint8]
-    note: str
+        Raises
+        ------
+        InputError
+            If the annotation is faulty.
+        """
+        return parse_boxes(self.boxes, self.source) if self.xml is None else read_voc(self.xml)
 
 
 def plain_name(name: str) -> str:
@@ -189,7 +252,12 @@ class Classes:
 
 
 def list_images(
-    source: Path, *, file_column: str = "file", class_column: str = _DEFAULT_CLASS_COLUMN
+    source: Path,
+    *,
+    file_column: str = "file",
+    class_column: str = _DEFAULT_CLASS_COLUMN,
+    boxes_column: str | None = None,
+    masks_column: str | None = None,
 ) -> list[Entry]:
     """List the images of a sheet or of a folder.
 
@@ -200,6 +268,8 @@ def list_images(
         (the layout of ILSVRC); or a flat folder, in which case the classes are unknown.
     file_column, class_column : str
         Columns of the sheet. If it has no column `class`, the classes are unknown.
+    boxes_column, masks_column : str, optional
+        Columns of the sheet with boxes (see `preddiff.datasets.annotations.parse_boxes`) and masks.
 
     Returns
     -------
@@ -210,30 +280,56 @@ def list_images(
     ------
     InputError
         If there are no images, a column is missing, a file is listed twice, or a folder contains
-        both images and folders of images.
+        both images and folders of images, or columns are given for a folder.
     """
     if source.is_file():
-        return _entries_of_sheet(source, file_column, class_column)
+        return _entries_of_sheet(source, file_column, class_column, boxes_column, masks_column)
     if source.is_dir():
+        if boxes_column or masks_column:
+            raise InputError(
+                f"{source} is a folder, which has no columns: use annotations or masks instead of "
+                "boxes_column or masks_column, or provide a sheet"
+            )
         return _entries_of_folder(source)
     raise InputError(f"{source}: no such images: provide {LAYOUTS}")
 
 
-def _entries_of_sheet(path: Path, file_column: str, class_column: str) -> list[Entry]:
+def _entries_of_sheet(
+    path: Path,
+    file_column: str,
+    class_column: str,
+    boxes_column: str | None,
+    masks_column: str | None,
+) -> list[Entry]:
     table = read_table(path)
-    files = table[find_column(table, path, file_column)]
+
+    def cells(column: str | None) -> list[str]:
+        if column is None:
+            return [""] * len(table)
+        return [cell.strip() for cell in table[find_column(table, path, column)]]
+
     has_classes = class_column in table.columns or class_column != _DEFAULT_CLASS_COLUMN
-    labels = table[find_column(table, path, class_column)] if has_classes else [""] * len(table)
+    files, labels = cells(file_column), cells(class_column if has_classes else None)
+    boxes, masks = cells(boxes_column), cells(masks_column)
     entries: list[Entry] = []
     seen: set[str] = set()
-    for line, file, label in zip(table.index, files, labels, strict=True):
-        if not file.strip():
+    for line, file, label, box, mask in zip(table.index, files, labels, boxes, masks, strict=True):
+        if not file:
             raise InputError(f"{path}, line {line}: the name of the file is missing")
-        name = Path(file.strip()).as_posix()
+        name = Path(file).as_posix()
         if name in seen:
             raise InputError(f"{path}, line {line}: '{name}' is listed twice")
         seen.add(name)
-        entries.append(Entry(name, path.parent / name, label.strip()))
+        entries.append(
+            Entry(
+                name,
+                path.parent / name,
+                label,
+                box,
+                f"{path}, line {line}",
+                mask=path.parent / mask if mask else None,
+            )
+        )
     if not entries:
         raise InputError(f"{path}: the sheet lists no images")
     return entries
@@ -327,83 +423,3 @@ def read_classes(path: Path) -> Classes:
         tuple(value.strip() for value in table[name]),
         () if ids is None else tuple(value.strip() for value in table[ids]),
     )
-
-
-def read_image(path: Path, *, resize: int | None, crop: tuple[int, int] | int | None) -> Picture:
-    """Read an image as 8-bit RGB: upright, resized and cropped as in torchvision's presets.
-
-    Parameters
-    ----------
-    path : Path
-    resize : int, optional
-        Length of the shorter side after resizing (bilinear, with antialiasing), in pixels; by
-        default the image is not resized.
-    crop : int or (int, int), optional
-        Side of the central square, or height and width of the central rectangle, that is cut out;
-        by default the image is not cropped.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, truncated, not an image, or suspiciously large.
-    """
-    # torchvision is imported where it is needed, since that takes seconds.
-    from torchvision.transforms.v2 import functional
-
-    try:
-        with warnings.catch_warnings():
-            # By default, Pillow only warns about files that unpack to an unreasonable size.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                rgb, note = _to_rgb(image)
-        if resize is not None:
-            rgb = functional.resize(rgb, [resize])
-        if crop is not None:
-            rgb = functional.center_crop(rgb, [crop, crop] if isinstance(crop, int) else list(crop))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{path}: the image is too large ({error})") from None
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.error) as error:
-        raise InputError(f"{path}: not readable as an image, or truncated ({error})") from None
-    return Picture(np.ascontiguousarray(np.moveaxis(np.asarray(rgb), -1, 0)), note)
-
-
-def _to_rgb(image: Image.Image) -> tuple[Image.Image, str]:
-    notes = []
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        notes.append(f"first of {frames} frames")
-    image.load()
-    orientation = image.getexif().get(_ORIENTATION, 1)
-    mode = image.mode
-    upright = ImageOps.exif_transpose(image)
-    if orientation in range(2, 9):
-        notes.append("turned by its EXIF orientation")
-    if mode == "RGB":
-        return upright, "; ".join(notes)
-    notes.append(f"converted from {_MODES.get(mode, mode)}")
-    return _convert(upright), "; ".join(notes)
-
-
-_MODES = {"L": "grey", "LA": "grey with alpha", "RGBA": "RGB with alpha", "P": "a palette"}
-_MODES |= {"1": "black and white", "I": "16 bits", "F": "floating point"}
-
-
-def _convert(image: Image.Image) -> Image.Image:
-    """Convert to RGB as Pillow does, except for modes where Pillow loses what the image shows."""
-    if image.mode.startswith("I"):
-        # Pillow would clip to 255 values that range from 0 to 65535 in this mode.
-        values = np.clip(np.asarray(image, dtype=np.float64), 0, 65535)
-        image = Image.fromarray(np.round(values / 257).astype(np.uint8))
-    elif image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        if not np.isfinite(values).all():
-            raise ValueError("it contains values that are NaN or infinite")
-        span = float(np.ptp(values)) or 1.0
-        image = Image.fromarray(np.round((values - values.min()) / span * 255).astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")

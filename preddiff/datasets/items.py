@@ -134,9 +134,23 @@ class Items:
             count += pieces * _PIECE
         return (total + float(rest.sum(dtype=np.float64))) / (count + len(rest)) * self.scale
 
-    def truth(self, number: int, slab: Slices) -> NDArray[np.bool_] | None:
-        """Read the mask of an item's known lesions in a slab; None if the dataset has no masks."""
+    def truth(self, number: int, slab: Slices | None = None) -> NDArray[np.bool_] | None:
+        """Read the mask of an item's known lesions or objects, in full or cut to a slab.
+
+        None if the dataset has no masks; all False if the item has none.
+        """
         if "truth" not in self.group:
             return None
-        region: Any = (number, *slab)
+        region: Any = (number, *(slab or ()))
         return np.asarray(array(self.group, "truth")[region]) > 0
+
+    def boxes(self, number: int) -> NDArray[np.float32] | None:
+        """Read the boxes (boxes, 4) of an item's known objects: xmin, ymin, xmax, ymax.
+
+        In pixels of the stored image, from 0 and without those at xmax and ymax. None if the
+        dataset has no boxes; of length 0 if the item has none.
+        """
+        if "boxes" not in self.group:
+            return None
+        found = np.asarray(array(self.group, "boxes")[number], dtype=np.float32)
+        return found[np.isfinite(found).all(axis=1)]

@@ -114,6 +114,9 @@ def mean_interval(differences: FloatArray) -> tuple[float, float]:
     """95% confidence interval of the mean of differences (Student's t); NaN for less than two."""
     if len(differences) < 2:
         return np.nan, np.nan
+    if differences.min() == differences.max():
+        # SciPy warns of cancellation.
+        return float(differences[0]), float(differences[0])
     interval = stats.ttest_1samp(differences, 0).confidence_interval(_CONFIDENCE)
     return float(interval.low), float(interval.high)
 

@@ -30,17 +30,25 @@ def network():
 
 
 def write_photographs(folder: Path, count: int = 9, faults: bool = True) -> Path:
-    """Write images with a bright square of a colour, a sheet of them, and some faulty files."""
+    """Write images with a bright square of a colour, a sheet of them, and some faulty files.
+
+    The sheet has the squares' boxes, but of the last image, and there is a folder of masks.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(2)
-    lines = ["file\tclass"]
+    lines = ["file\tclass\tboxes"]
+    mask = np.zeros((24, 26), dtype=np.uint8)
+    mask[6:16, 8:18] = 1
+    (folder / "masks").mkdir(exist_ok=True)
     for number in range(count):
         colour = number % 3
         pixels = generator.integers(40, 90, (24, 26, 3)).astype(np.uint8)
         pixels[6:16, 8:18, colour] += 150
         name = f"image-{number}.png"
         Image.fromarray(pixels).save(folder / name)
-        lines.append(f"{name}\t{('red', 'green', 'blue')[colour]}")
+        box = "8 6 18 16" if number < count - 1 else ""
+        lines.append(f"{name}\t{('red', 'green', 'blue')[colour]}\t{box}")
+        Image.fromarray(mask).save(folder / "masks" / name)
     if faults:
         Image.open(folder / "image-0.png").convert("CMYK").save(folder / "cmyk.jpg")
         damaged = (folder / "image-1.png").read_bytes()[:900]
@@ -63,6 +71,8 @@ def image_study(folder: Path, name: str) -> dict[str, Any]:
             "photographs": {
                 "images": str(folder / "sheet.tsv"),
                 "classes": str(folder / "classes.txt"),
+                "boxes_column": "boxes",
+                "masks": str(folder / "masks"),
             }
         },
         "classifiers": {

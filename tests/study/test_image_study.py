@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 import yaml
+from PIL import Image
 
 from tests.study.cohort import write_config
 from tests.study.commands import ROOT, chunks_of, planned, preddiff, snakemake
@@ -100,6 +101,54 @@ def test_deletion_is_faster_than_by_chance(study) -> None:
     assert starts.loc[same, "deletion"].nunique() == ends.loc[same, "deletion"].nunique() == 1
 
 
+def test_maps_find_the_square(study) -> None:
+    path = results(study) / "tables/localisation-photographs-own.tsv"
+    table = pd.read_csv(path, sep="\t").set_index(["map", "item"])
+    whole = table.loc["conditional"]
+    # Of nine images and one that was converted, one has no box and another no mask.
+    assert len(whole) == 9 and whole["iou"].count() == 8 and whole["mae"].count() == 9
+    assert np.isnan(whole.loc["image-8.png", "iou"]) and "cmyk.jpg" not in whole.index
+    assert (whole["target"] == "probability:true").all()
+    summary = pd.read_csv(path.with_name("localisation-photographs-own-summary.tsv"), sep="\t")
+    found = summary.set_index(["map", "measure"])
+    # The square is as large as the surroundings, from which its inside is foretold: maps of
+    # marginal and grey sampling fill it, and conditional ones do not.
+    for name in ("marginal", "grey"):
+        assert (found.loc[[(name, "localised"), (name, "pointing")], "mean"] == 1).all()
+        assert found.loc[(name, "iou"), "difference_low"] > 0.3
+        assert found.loc[(name, "mae"), "difference_high"] < 0
+    assert found.loc[("conditional", "localised"), "mean"] == 0
+    assert found.loc[("conditional", "pointing"), "mean"] > 0.5
+    assert set(found.index.levels[0]) == {
+        "conditional", "independent", "marginal", "grey", "sensitivity",
+        "centre-box", "centre-gaussian",
+    }  # fmt: skip
+
+
+def test_a_change_of_annotations_keeps_expectations(study, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(study[0], folder)
+    made = folder / "results/small"
+    before = when_written(made / "expectations/grey.zarr")
+    pixels = np.zeros((24, 26), dtype=np.uint8)
+    pixels[:, :3] = 1
+    Image.fromarray(pixels).save(folder / "photographs/masks/image-1.png")
+    settings = image_study(folder / "photographs", "small")
+    settings["explanations"] = {"grey": settings["explanations"]["grey"]}
+    settings["figures"] = {}
+    done = snakemake(folder, write_config(folder / "config.yaml", settings))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert when_written(made / "expectations/grey.zarr") == before
+    names = "tables/localisation-photographs-own.tsv"
+    old, new = (
+        pd.read_csv(root / names, sep="\t").set_index(["map", "item"]).loc["grey"]
+        for root in (results(study), made)
+    )
+    changed = (old != new).any(axis=1) & old.notna().all(axis=1)
+    assert list(changed.index[changed]) == ["image-1.png"]
+    assert new.loc["image-1.png", "mae"] > old.loc["image-1.png", "mae"]
+
+
 def test_figures_exist_and_are_pictures(study) -> None:
     for name in study[2]["figures"]:
         picture = results(study) / f"figures/{name}.png"
@@ -113,11 +162,11 @@ def test_figures_exist_and_are_pictures(study) -> None:
         ({"explanations": {"conditional": {"batch_size": 7}}}, set()),
         (
             {"explanations": {"grey": {"k": 6}}},
-            {"open_expectations", "explain", "relevance", "deletion"},
+            {"open_expectations", "explain", "relevance", "deletion", "localise_images"},
         ),
         (
             {"explanations": {"sensitivity": {"items": 3}}},
-            {"open_maps", "map", "deletion", "figure"},
+            {"open_maps", "map", "deletion", "figure", "localise_images"},
         ),
     ],
 )

@@ -96,6 +96,57 @@ def test_default_study_keeps_its_paths(settings: dict[str, Any]) -> None:
     assert len(wanted) == len(set(wanted))
 
 
+def annotated(folder: Path, **datasets: dict[str, Any]) -> dict[str, Any]:
+    """A study of two datasets of images, with a network each and one for both."""
+    network = {"kind": "module", "module": "net.py:f", "mean": [0.0] * 3, "std": [1.0] * 3}
+    explained = [("one", "a"), ("one", "both"), ("two", "both"), ("one", "a")]
+    return {
+        "study": "s",
+        "datasets": {name: {"images": str(folder), **keys} for name, keys in datasets.items()},
+        "classifiers": {name: {**network, "crop": 8, "resize": 9} for name in ("a", "both")},
+        "explanations": {
+            f"e{number}": {"classifier": classifier, "dataset": dataset, "method": "sensitivity"}
+            for number, (dataset, classifier) in enumerate(explained)
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "keys", [{"boxes_column": "b"}, {"annotations": "xml"}, {"masks_column": "m"}, {"masks": "m"}]
+)
+def test_maps_of_annotated_images_are_localised(tmp_path: Path, keys: dict[str, str]) -> None:
+    settings = annotated(tmp_path, one=keys, two={})
+    (tmp_path / "image.png").touch()
+    plan = plan_of(settings)
+    assert list(plan.objects) == ["one-a", "one-both"]
+    assert plan.explanations_of_objects("one-a") == ["e0", "e3"]
+    assert plan.data_of_objects("one-both") == plan.data_of("e1")
+    wanted = [path for path in plan.everything() if "localisation" in path]
+    assert wanted == [
+        "results/s/tables/localisation-one-a-summary.tsv",
+        "results/s/tables/localisation-one-both-summary.tsv",
+    ]
+    assert plan.localising == []
+
+
+def test_tables_of_lesions_and_of_objects_are_different_files(settings: dict[str, Any]) -> None:
+    assert plan_of(settings).objects == {}
+    more = annotated(Path("images"), logistic={"masks": "masks"}, two={})
+    for section in ("datasets", "classifiers", "explanations"):
+        settings[section] |= more[section]
+    for name in ("e0", "e1", "e3"):
+        settings["explanations"][name]["dataset"] = "logistic"
+    # A pair and a classifier of the same name.
+    settings["classifiers"]["logistic-a"] = settings["classifiers"]["logistic"]
+    settings["explanations"]["lesions"] = {
+        "classifier": "logistic-a", "method": "sensitivity",
+    }  # fmt: skip
+    plan = plan_of(settings)
+    assert plan.localising == ["logistic", "logistic-a"]
+    assert list(plan.objects) == ["logistic.a", "logistic-both"]
+    assert plan.explanations_of_objects("logistic.a") == ["e0", "e3"]
+
+
 def test_shards_cover_every_item_once(settings: dict[str, Any]) -> None:
     settings["explanations"]["conditional"]["items_per_job"] = 40
     plan = plan_of(settings)

@@ -64,6 +64,8 @@ rule localise:
         f"{RESULTS}/logs/localise-{{classifier}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/localise-{{classifier}}.tsv"
+    wildcard_constraints:
+        classifier=pattern(plan.localising),
     conda:
         "../../envs/preddiff.yaml"
     resources:
@@ -78,6 +80,42 @@ rule localise:
         "preddiff localise {params.stores:q} --classifier {params.classifier:q} "
         "--data {params.data:q} --out {output.table:q} --summary {output.summary:q} "
         "2>&1 | tee {log:q}"
+
+
+rule localise_images:
+    """Score how well maps find annotated objects of images."""
+    input:
+        relevance=lambda w: [
+            plan.store("relevance", name)
+            for name in plan.explanations_of_objects(w.objects)
+        ],
+        data=of(plan.data_of_objects, "objects"),
+    output:
+        table=f"{RESULTS}/tables/localisation-{{objects}}.tsv",
+        summary=report(
+            f"{RESULTS}/tables/localisation-{{objects}}-summary.tsv",
+            caption="../report/objects.rst",
+            category="Tables",
+            labels={"table": "localisation of objects", "of": "{objects}"},
+        ),
+    log:
+        f"{RESULTS}/logs/localise-{{objects}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/localise-{{objects}}.tsv"
+    wildcard_constraints:
+        objects=pattern(plan.objects),
+    conda:
+        "../../envs/preddiff.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(120),
+    params:
+        stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
+        data=subpath(input.data, parent=True),
+        code=code_of("localise-images"),
+    shell:
+        "preddiff localise-images {params.stores:q} --data {params.data:q} --out {output.table:q} "
+        "--summary {output.summary:q} 2>&1 | tee {log:q}"
 
 
 rule deletion:

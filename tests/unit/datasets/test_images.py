@@ -1,15 +1,12 @@
-"""Reading image files: layouts of folders and sheets, colour modes, orientation, damage."""
+"""Datasets of images: layouts of folders and sheets, annotations, names of classes."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from torchvision.transforms._presets import ImageClassification
-from torchvision.transforms.v2 import functional
 
 from preddiff.datasets.images import Classes, classes_of_folders, list_images, read_classes
-from preddiff.datasets.images import read_image as read
 from preddiff.errors import InputError
 
 GENERATOR = np.random.default_rng(0)
@@ -21,90 +18,6 @@ def save(path: Path, pixels: np.ndarray = RGB, mode: str | None = None, **option
     image = Image.fromarray(pixels)
     (image if mode is None else image.convert(mode)).save(path, **options)
     return path
-
-
-def test_plain_images_are_read_as_they_are(tmp_path: Path) -> None:
-    picture = read(save(tmp_path / "a.png"), resize=None, crop=None)
-    assert np.array_equal(picture.pixels, np.moveaxis(RGB, -1, 0))
-    assert picture.note == ""
-
-
-@pytest.mark.parametrize(("size", "resize", "crop"), [((300, 400), 256, 224), ((90, 70), 40, 32)])
-def test_geometry_is_that_of_torchvisions_preset(tmp_path: Path, size, resize, crop) -> None:
-    pixels = GENERATOR.integers(0, 256, (*size, 3), dtype=np.uint8)
-    path = save(tmp_path / "a.png", pixels)
-    preset = ImageClassification(crop_size=crop, resize_size=resize, mean=(0,) * 3, std=(1,) * 3)
-    expected = preset(Image.open(path)).numpy() * 255
-    picture = read(path, resize=resize, crop=crop)
-    assert picture.pixels.shape == (3, crop, crop)
-    assert np.allclose(picture.pixels, expected, atol=1e-3)
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "RGBA", "LA"])
-def test_other_modes_are_converted_and_noted(tmp_path: Path, mode: str) -> None:
-    suffix = ".tif" if mode == "CMYK" else ".png"
-    path = save(tmp_path / f"a{suffix}", mode=mode)
-    picture = read(path, resize=None, crop=None)
-    assert "converted from" in picture.note
-    expected = Image.open(path).convert("RGB")
-    assert np.array_equal(picture.pixels, np.moveaxis(np.asarray(expected), -1, 0))
-
-
-def test_transparent_pixels_are_white(tmp_path: Path) -> None:
-    pixels = np.zeros((4, 4, 4), dtype=np.uint8)
-    pixels[0, :, 3] = 255
-    picture = read(save(tmp_path / "a.png", pixels), resize=None, crop=None)
-    assert (picture.pixels[:, 0] == 0).all() and (picture.pixels[:, 1:] == 255).all()
-
-
-def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
-    values = (np.arange(20 * 30).reshape(20, 30) * 109).astype(np.uint16)
-    picture = read(save(tmp_path / "a.png", values), resize=None, crop=None)
-    assert np.abs(picture.pixels - values / 257).max() <= 0.5
-    assert "converted" in picture.note
-
-
-@pytest.mark.parametrize(("orientation", "turn"), [(0, 0), (1, 0), (3, 2), (6, 3), (8, 1), (9, 0)])
-def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, turn: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    picture = read(save(tmp_path / "a.png", exif=exif), resize=None, crop=None)
-    assert np.array_equal(np.moveaxis(picture.pixels, 0, -1), np.rot90(RGB, turn))
-    assert ("EXIF" in picture.note) == (turn != 0)
-
-
-@pytest.mark.parametrize(("orientation", "turn"), [(2, 0), (4, 2), (5, 3), (7, 1)])
-def test_mirrored_exif_orientation_is_applied(tmp_path: Path, orientation: int, turn: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    picture = read(save(tmp_path / "a.png", exif=exif), resize=None, crop=None)
-    assert np.array_equal(np.moveaxis(picture.pixels, 0, -1), np.fliplr(np.rot90(RGB, turn)))
-    assert "EXIF" in picture.note
-
-
-def test_first_frame_is_taken(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    picture = read(tmp_path / "a.gif", resize=None, crop=None)
-    assert (picture.pixels[0] == 255).all() and (picture.pixels[2] == 0).all()
-    assert "first of 2 frames" in picture.note
-
-
-@pytest.mark.parametrize("fault", ["missing", "truncated", "text", "empty", "bomb"])
-def test_bad_files_are_refused_by_name(tmp_path: Path, fault: str, monkeypatch) -> None:
-    path = save(tmp_path / "bad.png", GENERATOR.integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    if fault == "missing":
-        path.unlink()
-    elif fault == "truncated":
-        path.write_bytes(path.read_bytes()[:4000])
-    elif fault == "text":
-        path.write_text("not an image")
-    elif fault == "empty":
-        path.write_bytes(b"")
-    elif fault == "bomb":
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(InputError, match=r"bad\.png"):
-        read(path, resize=None, crop=None)
 
 
 def test_layouts(tmp_path: Path) -> None:
@@ -191,46 +104,6 @@ def test_bad_tables_of_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no column 'class_index'"):
         read_classes(path)
     assert Classes(("a", "b")).index("b") == 1
-
-
-@pytest.mark.parametrize("resize", [None, 20])
-@pytest.mark.parametrize("crop", [None, 16, (8, 12), (12, 50)])
-def test_geometry_of_jpegs_with_any_crop(tmp_path: Path, resize, crop) -> None:
-    path = save(tmp_path / "a.jpg")
-    expected = Image.open(path)
-    if resize is not None:
-        expected = functional.resize(expected, [resize])
-    if crop is not None:
-        expected = functional.center_crop(expected, crop)
-    picture = read(path, resize=resize, crop=crop)
-    assert np.array_equal(picture.pixels, np.moveaxis(np.asarray(expected), -1, 0))
-
-
-@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
-def test_deep_tiffs_keep_their_range(tmp_path: Path, dtype: type) -> None:
-    values = np.linspace(0, 65535, 600).reshape(20, 30).astype(dtype)
-    picture = read(save(tmp_path / "a.tif", values), resize=None, crop=None)
-    assert np.abs(picture.pixels - values.astype(np.float64) / 257).max() <= 0.5
-    assert "converted" in picture.note
-
-
-def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    path = save(tmp_path / "bad.tif", np.array([[0, np.nan, 1]], dtype=np.float32))
-    with pytest.raises(InputError, match=r"bad\.tif.*NaN"):
-        read(path, resize=None, crop=None)
-
-
-def test_tiff_with_a_damaged_second_frame_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "bad.tif"
-    frame = Image.fromarray(RGB)
-    frame.save(path, save_all=True, append_images=[frame])
-    content = path.read_bytes()
-    height = b"\x01\x01\x04\x00" if content[:2] == b"II" else b"\x01\x01\x00\x04"
-    at = content.rindex(height)
-    assert content.index(height) < at
-    path.write_bytes(content[:at] + b"\xff\xff" + content[at + 2 :])
-    with pytest.raises(InputError, match=r"bad\.tif"):
-        read(path, resize=None, crop=None)
 
 
 def test_sheets_with_uppercase_suffix_and_trailing_lines(tmp_path: Path) -> None:

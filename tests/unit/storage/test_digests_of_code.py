@@ -41,7 +41,10 @@ NUMBERS = [
     ),
     *(
         f"datasets/{name}.py"
-        for name in ("items", "slab", "images", "volumes", "digits", "phantom", "oasis")
+        for name in (
+            "items", "slab", "images", "pictures", "annotations", "image_store", "volumes",
+            "digits", "phantom", "oasis",
+        )
     ),
 ]  # fmt: skip
 # Functions there that make none, and why.
@@ -128,7 +131,7 @@ def _roots() -> dict[str, list[str]]:
         found |= {f"deletion {name}": plan.code_of_deletion(name) for name in plan.compared}
         for command in (
             "phantom", "fetch-oasis", "prepare", "prepare-images", "prepare-digits", "gaussian",
-            "relevance", "nifti", "localise",
+            "relevance", "nifti", "localise", "localise-images",
         ):  # fmt: skip
             found[command] = workflow.code_of(command)
         for name in plan.redrawing:

@@ -14,7 +14,7 @@ from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict
 from preddiff.classifiers.network import Network, NetworkNodes, prepared
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
-from preddiff.datasets.images import read_image
+from preddiff.datasets.pictures import read_image
 from preddiff.engines.dense import Dense
 from preddiff.engines.incremental import operations
 from preddiff.engines.incremental.engine import Incremental
