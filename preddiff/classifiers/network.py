@@ -314,6 +314,11 @@ class NetworkNodes:
         By item: the number of each target's class.
     device : torch.device
     precision : {"float32", "tf32", "bfloat16"}
+
+    Attributes
+    ----------
+    module : nn.Module
+        The network, with the layers that targets can name.
     """
 
     def __init__(
@@ -338,7 +343,7 @@ class NetworkNodes:
             # Convolutions on a CPU are faster in channels-last layout.
             _use_channels_last(module, (2, network.channels, *network.space))
         self.network = WithMeans(module, readout.layers)
-        self._module = module
+        self.module = module
 
     def __call__(self, x: Tensor, item: str) -> Tensor:
         """Compute float64 values (n, targets) for standardised inputs (n, channels, *space)."""
@@ -356,7 +361,7 @@ class NetworkNodes:
         InputError
             If there is no such layer, or torch.fx cannot trace the network.
         """
-        graph = traced_up_to(self._module, layers)
+        graph = traced_up_to(self.module, layers)
 
         def compute(x: Tensor) -> dict[str, Tensor]:
             with self.arithmetic():
@@ -382,4 +387,4 @@ class NetworkNodes:
         InputError
             If torch.fx cannot trace it.
         """
-        return traced(self._module, self.network.layers)
+        return traced(self.module, self.network.layers)

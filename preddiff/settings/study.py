@@ -113,6 +113,11 @@ class Study(Settings):
             raise ValueError(f"{where}.{error}") from None
         dataset = self.datasets[name]
         _check_fit(where, classifier, name, dataset)
+        if explanation.needs_layers and not classifier.has_layers:
+            raise ValueError(
+                f"{where}.classifier: the method needs a classifier with hidden layers, which "
+                f"'{explanation.classifier}' does not have: choose a network"
+            )
         self._check_targets(where, explanation, classifier)
         if explanation.sampler_name is not None:
             self._check_sampler(where, explanation, classifier, dataset)

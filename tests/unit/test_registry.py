@@ -56,7 +56,7 @@ def test_a_new_file_is_a_new_kind(tmp_path: Path) -> None:
 
 def test_a_part_of_the_kinds_has_no_default() -> None:
     direct = METHODS.only(lambda method: not method.redraws_windows)
-    assert direct.names() == ["module", "sensitivity"]
+    assert direct.names() == ["concepts", "module", "sensitivity"]
     assert direct.default is None and METHODS.default == "prediction-difference"
     assert METHODS.tag({}) == METHODS.default and direct.tag({}) is None
 

@@ -36,7 +36,7 @@ NUMBERS = [
         f"classifiers/{name}.py"
         for name in (
             "linear", "logistic", "network", "digits", "layers", "precision", "readout",
-            "standardisation",
+            "standardisation", "excitation", "excitation_rules",
         )
     ),
     *(
@@ -92,6 +92,7 @@ MORE = {
             "classifier": "logistic", "method": "module", "module": "own.py:method",
         },
         "gradients": {"classifier": "logistic", "method": "sensitivity"},
+        "concepts": {"classifier": "network", "method": "concepts", "targets": ["layer:relu4"]},
     },
 }  # fmt: skip
 
