@@ -127,6 +127,8 @@ class Plan(Paths):
         arguments = ["--settings", write_settings(one.stage_settings)]
         for data in self.training_data_of(classifier):
             arguments += ["--data", str(Path(data).parent), "--seed", str(self.study.seed)]
+        for file in self.base_of(classifier):
+            arguments += ["--classifier", str(Path(file).parent)]
         for weights in self.weights_of(classifier):
             arguments += ["--state-dict", weights]
         return arguments
@@ -141,6 +143,11 @@ class Plan(Paths):
         dataset = self.study.classifiers[classifier].training_dataset
         return [] if dataset is None else [self.data(dataset, classifier)]
 
+    def base_of(self, classifier: str) -> list[str]:
+        """Description of the network that a classifier is made from; empty if there is none."""
+        base = self.study.classifiers[classifier].base_classifier
+        return [] if base is None else [self.classifier_file(base)]
+
     def weights_of(self, classifier: str) -> list[str]:
         """Weights that a rule downloads for a classifier; empty if there are none."""
         wanted = self.study.classifiers[classifier].weights_to_fetch
@@ -149,7 +156,7 @@ class Plan(Paths):
     def code_of_classifier(self, classifier: str) -> str:
         """Digest of the code that makes a classifier."""
         one = self.study.classifiers[classifier]
-        return code_of(one.command, root_of(one))
+        return code_of(one.command, root_of(one), *(one.code if one.base_classifier else ()))
 
     # Explanations
 
@@ -344,6 +351,15 @@ class Plan(Paths):
             if one.classifier == classifier and self.study.explained_dataset(one) == dataset
         ]
 
+    @property
+    def explaining(self) -> list[str]:
+        """Names of the classifiers that explain another network of the study."""
+        return [n for n, one in self.study.classifiers.items() if one.base_classifier is not None]
+
+    def code_of_concepts(self, classifier: str) -> str:
+        """Digest of the code that the measures of an explanation network depend on."""
+        return code_of("concept-measures", *self.study.classifiers[classifier].code)
+
     # Figures
 
     def figure_settings(self, figure: str) -> str:
@@ -382,4 +398,5 @@ class Plan(Paths):
             if self.localised(name):
                 wanted.append(self.table("localisation", f"{name}-summary"))
         wanted += [self.table("deletion", f"{name}-summary") for name in self.compared]
+        wanted += [self.table("concepts", name) for name in self.explaining]
         return wanted + [f"{self.results}/figures/{name}.png" for name in self.study.figures]

@@ -138,6 +138,15 @@ class ClassifierSettings(Settings):
         return None
 
     @property
+    def base_classifier(self) -> str | None:
+        """Name of the network of the study that it is made from; None if there is none."""
+        return None
+
+    def on(self, base: "ClassifierSettings") -> "ClassifierSettings":
+        """Return these settings with those of the network that they name as `base_classifier`."""
+        return self
+
+    @property
     def stage_settings(self) -> Settings:
         """Settings of the subcommand that makes the classifier."""
         return self
@@ -178,6 +187,11 @@ class ClassifierSettings(Settings):
         )
 
     @classmethod
+    def code_of_stored(cls, architecture: Mapping[str, Any]) -> tuple[str, ...]:
+        """Definitions that the output of a stored network depends on; see `rebuild`."""
+        return cls.code_of_network()
+
+    @classmethod
     def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> Any:
         """Rebuild a network of this kind, without weights.
 
@@ -202,3 +216,14 @@ class ClassifierSettings(Settings):
 
 
 CLASSIFIERS: Registry[type[ClassifierSettings]] = Registry("preddiff.classifiers")
+
+
+def kind_of(architecture: Mapping[str, Any]) -> str:
+    """Name of the kind whose settings describe a network: the key of its description.
+
+    Raises
+    ------
+    StopIteration
+        If no kind describes it.
+    """
+    return next(name for name in CLASSIFIERS.names() if name in architecture)

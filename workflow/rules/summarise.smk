@@ -133,6 +133,38 @@ rule deletion:
         "2>&1 | tee {log:q}"
 
 
+rule concept_measures:
+    """Measure an explanation network beside NMF and PCA, on held-out items."""
+    input:
+        classifier=of(plan.classifier_file, "classifier"),
+        data=lambda w: plan.training_data_of(w.classifier),
+    output:
+        report(
+            f"{RESULTS}/tables/concepts-{{classifier}}.tsv",
+            caption="../report/concepts.rst",
+            category="Tables",
+            labels={"table": "concepts", "of": "{classifier}"},
+        ),
+    log:
+        f"{RESULTS}/logs/concept-measures-{{classifier}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/concept-measures-{{classifier}}.tsv"
+    wildcard_constraints:
+        classifier=pattern(plan.explaining),
+    conda:
+        "../../envs/preddiff.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+    params:
+        classifier=subpath(input.classifier, parent=True),
+        data=lambda w, input: str(Path(input.data[0]).parent),
+        code=of(plan.code_of_concepts, "classifier"),
+    shell:
+        "preddiff concept-measures --data {params.data:q} --classifier {params.classifier:q} "
+        "--threads {threads} --out {output:q} 2>&1 | tee {log:q}"
+
+
 # Too short for separate jobs on a cluster.
 localrules:
     localise,

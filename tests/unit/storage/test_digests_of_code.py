@@ -36,7 +36,8 @@ NUMBERS = [
         f"classifiers/{name}.py"
         for name in (
             "linear", "logistic", "network", "digits", "layers", "precision", "readout",
-            "standardisation", "excitation", "excitation_rules",
+            "standardisation", "activations", "excitation", "excitation_rules",
+            "explanation_network", "srae", "srae_losses", "srae_training",
         )
     ),
     *(
@@ -80,6 +81,7 @@ MORE = {
             "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0],
         },
         "torchvision": {"kind": "torchvision", "name": "alexnet", "crop": 8, "resize": 8},
+        "explained": {"kind": "explanation-network", "classifier": "network", "classes": ["3"]},
     },
     "samplers": {"own": {"kind": "module", "module": "own.py:sampler"}},
     "explanations": {
@@ -93,6 +95,7 @@ MORE = {
         },
         "gradients": {"classifier": "logistic", "method": "sensitivity"},
         "concepts": {"classifier": "network", "method": "concepts", "targets": ["layer:relu4"]},
+        "explained": {"classifier": "explained", "sampler": "grey", "k": 2},
     },
 }  # fmt: skip
 
@@ -124,6 +127,7 @@ def _roots() -> dict[str, list[str]]:
         }
         found |= {f"predict {name}": plan.code_of_predictions(name) for name in plan.predicted}
         found |= {f"deletion {name}": plan.code_of_deletion(name) for name in plan.compared}
+        found |= {f"concepts {name}": plan.code_of_concepts(name) for name in plan.explaining}
         for command in (
             "phantom", "fetch-oasis", "prepare", "prepare-images", "prepare-digits", "gaussian",
             "relevance", "nifti", "localise",
@@ -218,7 +222,7 @@ def test_a_doubled_grey_value_is_noticed(copy: Path) -> None:
     assert wrong != text
     path.write_text(wrong)
     changed = _changed(copy)
-    grey = {"grey", "digits-grey", "torchvision"}
+    grey = {"grey", "digits-grey", "torchvision", "explained"}
     assert changed == {f"{kind} {name}" for kind in (OPEN, STORED) for name in grey}
 
 
