@@ -2,11 +2,20 @@
 
 import argparse
 import json
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
 from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict
+from preddiff.classifiers.excitation import Excitation
 from preddiff.classifiers.explanation_network import ExplanationTraining
 from preddiff.classifiers.network import Network
+from preddiff.classifiers.parts import mass_over_parts
 from preddiff.classifiers.srae import NAME, ExplanationHead, decoder_of
 from preddiff.classifiers.stored import load_classifier, require_fit
 from preddiff.datasets.items import Items
@@ -22,6 +31,11 @@ from preddiff.storage.writers import write_tsv
 # Significant digits of the table.
 _DIGITS = 6
 _BASELINES = ("nmf", "pca")
+# Items whose activations are in memory together.
+_BATCH = 32
+
+# Layer of the features, or of the activations that they are linear in, and their weights.
+Features = tuple[str, Tensor | None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,10 +89,58 @@ def concept_measures(data: Path, classifier: Path, out: Path) -> None:
     load_state_dict(decoder, read_state_dict(weights), str(weights))
     held_out, training = found.held_out, found.training
     systems = {"srae": explained_by(head, decoder, held_out.activations)}
+    features: dict[str, Features] = {"srae": (f"{NAME}.features", None)}
     for kind in _BASELINES:
         fitted = baseline(
             kind, training.activations, training.scores, head.sizes[-1], about["seed"] % 2**32
         )
         systems[kind] = fitted(held_out.activations)
+        features[kind] = (found.layer, torch.from_numpy(fitted.model.components_))
+    masses = masses_of(network, items, found.names, features)
+    for kind, mass in masses.items():
+        # An absent feature is nowhere.
+        mass[systems[kind].features == 0] = 0
     names = [network.classes[number] for number in found.classes]
-    write_tsv(compare_systems(systems, held_out, names), out, digits=_DIGITS)
+    write_tsv(compare_systems(systems, held_out, names, masses), out, digits=_DIGITS)
+
+
+def masses_of(
+    network: Network, items: Items, names: Sequence[str], features: Mapping[str, Features]
+) -> dict[str, NDArray[np.float32]]:
+    """Compute how much of each feature comes from each part of items, for several systems.
+
+    All systems have the same parts: the units of the maps at which excitation backpropagation from
+    the first system's features stops. What is said of NMF's features concerns their components,
+    as if they were linear in the activations.
+
+    Parameters
+    ----------
+    network : Network
+    items : Items
+    names : sequence of str
+        Names of the items.
+    features : mapping of str to (str, tensor or None)
+        By system: arguments `layer` and `weights` of `mass_over_parts`.
+
+    Returns
+    -------
+    dict of str to float32 array (items, features, parts)
+        Empty, with a message, if excitation backpropagation cannot pass through the network.
+    """
+    numbers = [items.number(name) for name in names]
+    found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in features}
+    stop = None
+    try:
+        for first in progress(range(0, len(numbers), _BATCH), desc="locality", unit="batch"):
+            batch = torch.from_numpy(items.read(numbers[first : first + _BATCH]))
+            x = network.standardised(batch)
+            if stop is None:
+                layer, _ = next(iter(features.values()))
+                stop = Excitation(network.module, x[:1], layer).stop
+            for name, (layer, weights) in features.items():
+                mass = mass_over_parts(network.module, x, layer, weights, stop)
+                found[name].append(mass.numpy())
+    except InputError as error:
+        print(f"locality is not measured: {error}", file=sys.stderr)
+        return {}
+    return {name: np.concatenate(parts) for name, parts in found.items()}

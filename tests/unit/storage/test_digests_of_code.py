@@ -37,7 +37,7 @@ NUMBERS = [
         for name in (
             "linear", "logistic", "network", "digits", "layers", "precision", "readout",
             "standardisation", "activations", "excitation", "excitation_rules",
-            "explanation_network", "srae", "srae_losses", "srae_training",
+            "explanation_network", "parts", "srae", "srae_losses", "srae_training",
         )
     ),
     *(
