@@ -58,28 +58,54 @@ class Concepts(MethodSettings):
         self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target], seed: int
     ) -> Maps:
         """Compute one map per target, non-negative and with the sum 1."""
+        return self.maps_of_batch(nodes, x[None], [item], targets, [seed])[0]
+
+    def maps_of_batch(
+        self,
+        nodes: Nodes,
+        x: Tensor,
+        items: Sequence[str],
+        targets: Sequence[Target],
+        seeds: Sequence[int],
+    ) -> list[Maps]:
+        """Compute the maps of several items, for which the network is traced once."""
         if not isinstance(nodes, _Layered):
             raise InputError(
                 "method concepts needs a classifier with layers, such as an explanation network: "
                 "choose another classifier, or another method"
             )
         starts = [
-            (target.layer, target.number) if target.kind == "map" else (OUTPUT, number)
-            for target, number in zip(targets, nodes.classes[item], strict=True)
+            (target.layer, [target.number] * len(items))
+            if target.kind == "map"
+            else (OUTPUT, [nodes.classes[item][column] for item in items])
+            for column, target in enumerate(targets)
         ]
-        with torch.no_grad():
-            values = nodes(x[None].clone(), item)[0]
         found = concept_maps(nodes.module, x, starts, self.layer)
-        notes = tuple(
-            f"target '{target}': no excitation reaches the layer, so that its map is 0"
-            for target, one in zip(targets, found, strict=True)
-            if not one.any()
-        )
-        return Maps(values, found, torch.zeros_like(found), notes=notes)
+        with torch.no_grad():
+            return [
+                Maps(
+                    nodes(one[None].clone(), item)[0],
+                    maps,
+                    torch.zeros_like(maps),
+                    notes=_notes(targets, maps),
+                )
+                for one, item, maps in zip(x, items, found, strict=True)
+            ]
+
+
+def _notes(targets: Sequence[Target], maps: Tensor) -> tuple[str, ...]:
+    return tuple(
+        f"target '{target}': no excitation reaches the layer, so that its map is 0"
+        for target, one in zip(targets, maps, strict=True)
+        if not one.any()
+    )
 
 
 def concept_maps(
-    network: nn.Module, x: Tensor, starts: Sequence[tuple[str, int]], stop: str | None = None
+    network: nn.Module,
+    x: Tensor,
+    starts: Sequence[tuple[str, Sequence[int]]],
+    stop: str | None = None,
 ) -> Tensor:
     """Compute maps of units of a network by excitation backpropagation.
 
@@ -91,17 +117,17 @@ def concept_maps(
     ----------
     network : nn.Module
         In eval mode.
-    x : tensor (channels, *space)
-        Standardised input, on the network's device.
-    starts : sequence of (str, int)
-        Layer, or `OUTPUT`, and unit of each map. A class's probability and logit start at its
-        logit. The unit itself need not be active.
+    x : tensor (n, channels, *space)
+        Standardised inputs, on the network's device.
+    starts : sequence of (str, sequence of int)
+        For each map: the layer, or `OUTPUT`, and the number of the unit for each input. A class's
+        probability and logit start at its logit. The unit itself need not be active.
     stop : str, optional
         Layer at which backpropagation stops, as in `Excitation`.
 
     Returns
     -------
-    tensor (maps, *space)
+    float64 tensor (n, maps, *space)
         Each is not negative and has the sum 1, or is 0 if nothing excites the unit.
 
     Raises
@@ -109,16 +135,13 @@ def concept_maps(
     InputError
         As `Excitation` does.
     """
-    runs = {layer: Excitation(network, x[None], layer, stop) for layer, _ in starts}
-    coarse = []
-    for layer, number in starts:
-        start = torch.zeros_like(runs[layer].units)
-        start[:, number] = 1
-        coarse.append(runs[layer](start))
-    space = x.shape[1:]
-    mode: Any = _INTERPOLATION[len(space)]
-    fine = [
-        functional.interpolate(one[None], size=space, mode=mode, align_corners=False)[0]
-        for one in coarse
-    ]
-    return shares(torch.cat(fine).double())
+    runs = {layer: Excitation(network, x, layer, stop) for layer, _ in starts}
+    mode: Any = _INTERPOLATION[x.ndim - 2]
+    found = []
+    for layer, numbers in starts:
+        p = torch.zeros_like(runs[layer].units)
+        p[range(len(x)), list(numbers)] = 1
+        coarse = runs[layer](p)[:, None]
+        fine = functional.interpolate(coarse, size=x.shape[2:], mode=mode, align_corners=False)
+        found.append(shares(fine[:, 0].double()))
+    return torch.stack(found, 1)

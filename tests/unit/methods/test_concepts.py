@@ -124,6 +124,14 @@ def test_classifiers_without_layers_are_refused() -> None:
 
 def test_maps_do_not_depend_on_what_else_is_computed() -> None:
     one = network()
-    x = torch.rand(1, 8, 6)
-    both = concept_maps(one.module, x, [("xnn.features", 0), ("relu", 1)])
-    torch.testing.assert_close(both[1:], concept_maps(one.module, x, [("relu", 1)]))
+    targets = expand(["map:xnn.features:0", "probability:top-1", "map:relu:1"], one.count_maps)
+    classes = {"a": [-1, 0, -1], "b": [-1, 2, -1]}
+    nodes = one.nodes(targets, classes)
+    x = torch.rand(2, 1, 8, 6)
+    batch = METHOD.maps_of_batch(nodes, x, list(classes), targets, [0, 0])
+    for item, x_of_item, found in zip(classes, x, batch, strict=True):
+        single = METHOD.maps(nodes, x_of_item, item, targets, 0)
+        torch.testing.assert_close(single.relevance, found.relevance)
+        torch.testing.assert_close(single.values, found.values)
+        (alone,) = concept_maps(one.module, x_of_item[None], [("relu", [1])])
+        torch.testing.assert_close(found.relevance[2:], alone)
