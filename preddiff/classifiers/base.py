@@ -1,6 +1,7 @@
 """Protocol of classifiers, and base class and registry of the kinds of classifiers."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -92,6 +93,21 @@ class Classifier(Protocol):
             If there is no such class.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a unit of a layer stands for.
+
+    Attributes
+    ----------
+    name : str
+    class_number : int, optional
+        Number of the class that it speaks for or against.
+    """
+
+    name: str
+    class_number: int | None = None
 
 
 class ClassifierSettings(Settings):
@@ -190,6 +206,19 @@ class ClassifierSettings(Settings):
     def code_of_stored(cls, architecture: Mapping[str, Any]) -> tuple[str, ...]:
         """Definitions that the output of a stored network depends on; see `rebuild`."""
         return cls.code_of_network()
+
+    @classmethod
+    def unit(cls, architecture: Mapping[str, Any], layer: str, number: int) -> Unit | None:
+        """Return what a unit of a layer stands for, for figures; None if nothing is known.
+
+        Parameters
+        ----------
+        architecture : mapping
+            As in `rebuild`.
+        layer : str
+        number : int
+        """
+        return None
 
     @classmethod
     def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> Any:

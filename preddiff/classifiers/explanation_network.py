@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr
 from torch import nn
 
-from preddiff.classifiers.base import CLASSIFIERS, ClassifierSettings, kind_of
-from preddiff.classifiers.srae import ExplanationHead, attach
+from preddiff.classifiers.base import CLASSIFIERS, ClassifierSettings, Unit, kind_of
+from preddiff.classifiers.srae import NAME, ExplanationHead, attach
 from preddiff.classifiers.srae_training import Recipe
 from preddiff.datasets.base import Geometry
 from preddiff.settings.base import Name, Positive, Settings
@@ -177,6 +177,17 @@ class ExplanationNetworkClassifier(ClassifierSettings, ExplanationTraining):
     def code(self) -> tuple[str, ...]:
         """Definitions that the output depends on, those of the network included."""
         return (*self.code_of_network(), *self.base.code)
+
+    @classmethod
+    def unit(cls, architecture: Mapping[str, Any], layer: str, number: int) -> Unit | None:
+        """Return the x-feature of a unit of the head, and the class of a contribution."""
+        about = architecture[ARCHITECTURE]
+        if layer == f"{NAME}.features":
+            return Unit(f"x-feature {number}")
+        if layer == f"{NAME}.contributions":
+            place, feature = divmod(number, about["sizes"][-1])
+            return Unit(f"x-feature {feature}", about["classes"][place])
+        return None
 
     @classmethod
     def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> nn.Module:

@@ -1,7 +1,7 @@
 """Concept sheets: the items that say most about each x-feature (after Qi, Khorram, Li 2017)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ _FOR, _AGAINST = "firebrick", "royalblue"
 
 @FIGURES.register
 class ConceptSheet(FigureSettings):
-    """Items with the largest contributions of each x-feature, and its maps for them."""
+    """The items that each x-feature contributes most to, with its maps for them."""
 
     dimensions: ClassVar[int] = 2
 
@@ -29,7 +29,7 @@ class ConceptSheet(FigureSettings):
     items: list[ItemName] | Positive | None = Field(
         None,
         description="images to choose from: names, or N for the first N; default: all that are "
-        "explained",
+        "explained. Contributions to a class are shown for the images that are taken for it",
     )
     targets: list[str] | None = Field(
         None,
@@ -42,69 +42,86 @@ class ConceptSheet(FigureSettings):
     )
 
     def draw(self, maps: Sequence[ImageMaps]) -> Figure:
-        """Draw the sheet as a grid of panels, one row per x-feature."""
-        rows, hidden = rows_of(maps[0], self)
-        title = f"{maps[0].name}: contributions of x-features, and where they come from"
-        if hidden:
-            title += f" ({hidden} more not shown)"
+        """Draw images, and maps below them, in two rows per x-feature."""
+        one = maps[0]
+        features = features_of(one, self)
+        shown = features[: self.rows]
+        rows = [row for feature in shown for row in _rows(one, feature, self.columns)]
+        title = f"{one.name}: contributions, and where they come from"
+        if len(shown) < len(features):
+            title += f" (the first {len(shown)} of {len(features)} x-features)"
         return draw_panels(rows, threshold=self.threshold, colormap=self.colormap, title=title)
 
 
-def rows_of(one: ImageMaps, figure: ConceptSheet) -> tuple[list[Row], int]:
-    """Arrange the x-features in rows, by their mean contribution over the items.
+@dataclass(frozen=True)
+class Feature:
+    """An x-feature and its contributions to the items of a sheet.
 
-    Each row shows the items with the largest magnitudes. X-features that contribute to no item are
-    left out.
+    Attributes
+    ----------
+    target : int
+        Position of the target in the store.
+    items : list of str
+    values : array (items,)
+    """
 
-    Returns
-    -------
-    rows : list of Row
-    hidden : int
-        Number of x-features that are not shown.
+    target: int
+    items: list[str]
+    values: NDArray[np.floating]
+
+    @property
+    def mean(self) -> float:
+        """Mean contribution over the items."""
+        return float(self.values.mean())
+
+
+def features_of(one: ImageMaps, figure: ConceptSheet) -> list[Feature]:
+    """Return the x-features in the order of their mean contributions, largest first.
+
+    Those without any contribution to the items are left out.
 
     Raises
     ------
     InputError
-        If the store has no such item or target, or no x-feature is active.
+        If the store has no such item or target, or all contributions are 0.
     """
     items = _chosen_items(one, figure)
-    targets = _chosen_targets(one, figure)
-    places = [one.items.index(item) for item in items]
-    values = one.dataset["prediction"].values[np.ix_(places, targets)]
-    means = values.mean(0)
-    order = [number for number in np.argsort(-means, kind="stable") if values[:, number].any()]
-    if not order:
-        raise InputError(f"explanation '{one.name}': all contributions to the chosen items are 0")
-    rows = [
-        Row(
-            f"{_label(one, targets[number])}\nmean {means[number]:+.3g}",
-            _panels(one, targets[number], items, values[:, number], figure.columns),
+    predictions = one.dataset["prediction"].values
+    found = []
+    for target in _chosen_targets(one, figure):
+        number = one.unit(target).class_number
+        of_class = one.items if number is None else one.items_of_class(number)
+        chosen = [item for item in items if item in of_class]
+        values = predictions[[one.items.index(item) for item in chosen], target]
+        if values.any():
+            found.append(Feature(target, chosen, values))
+    if not found:
+        raise InputError(
+            f"explanation '{one.name}': nothing contributes to the chosen items; choose others"
         )
-        for number in order[: figure.rows]
+    return sorted(found, key=lambda feature: -feature.mean)
+
+
+def _rows(one: ImageMaps, feature: Feature, columns: int) -> list[Row]:
+    """Rows of the items with the largest magnitudes, if not 0: their images, and their maps."""
+    largest = np.argsort(-np.abs(feature.values), kind="stable")[:columns]
+    images, maps = [], []
+    for number in largest:
+        value, item = float(feature.values[number]), feature.items[number]
+        if value == 0:
+            break
+        colour = _FOR if value > 0 else _AGAINST
+        panel = one.panel(item, feature.target, f"{value:+.3g}")
+        images.append(Panel(panel.image, title=shorten_name(item)))
+        shows = panel.shows if one.shows_evidence else "overlay"
+        maps.append(replace(panel, shows=shows, title_colour=colour))
+    unit = one.unit(feature.target)
+    class_name = "" if unit.class_number is None else f"\nfor {one.class_name(unit.class_number)}"
+    count = len(feature.items)
+    return [
+        Row(f"{unit.name}{class_name}", images),
+        Row(f"mean {feature.mean:+.3g}\nover {count} image{'s' * (count > 1)}", maps),
     ]
-    return rows, len(targets) - len(rows)
-
-
-def _panels(
-    one: ImageMaps, target: int, items: Sequence[str], values: NDArray[np.floating], columns: int
-) -> list[Panel]:
-    """Panels of the items with the largest magnitudes of a target, if they are not 0."""
-    largest = np.argsort(-np.abs(values), kind="stable")[:columns]
-    return [_panel(one, items[n], target, float(values[n])) for n in largest if values[n] != 0]
-
-
-def _panel(one: ImageMaps, item: str, target: int, value: float) -> Panel:
-    panel = replace(
-        one.panel(item, target, f"{value:+.3g}"),
-        title_colour=_FOR if value > 0 else _AGAINST,
-        note=shorten_name(item),
-    )
-    return panel if one.shows_evidence else replace(panel, shows="overlay")
-
-
-def _label(one: ImageMaps, target: int) -> str:
-    node = Target.parse(one.targets[target])
-    return f"x-feature {node.number}"
 
 
 def _chosen_items(one: ImageMaps, figure: ConceptSheet) -> list[str]:
@@ -118,11 +135,13 @@ def _chosen_items(one: ImageMaps, figure: ConceptSheet) -> list[str]:
 
 def _chosen_targets(one: ImageMaps, figure: ConceptSheet) -> list[int]:
     if figure.targets is not None:
-        return [one.target(text) for text in figure.targets]
-    found = [n for n, text in enumerate(one.targets) if Target.parse(text).kind == "map"]
-    if not found:
+        found = [one.target(text) for text in figure.targets]
+    else:
+        found = list(range(len(one.targets)))
+    kept = [number for number in found if Target.parse(one.targets[number]).kind == "map"]
+    if not kept or (figure.targets is not None and len(kept) < len(found)):
         raise InputError(
-            f"explanation '{one.name}' has no x-features among its targets: explain "
-            "layer:xnn.contributions of an explanation network"
+            f"explanation '{one.name}': a concept sheet shows units of a layer, such as "
+            "layer:xnn.contributions of an explanation network; explain these"
         )
-    return found
+    return kept
