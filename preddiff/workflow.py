@@ -4,7 +4,7 @@ The rules of the workflow use a `Plan`. This module neither runs stages nor depe
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from preddiff.methods.prediction_difference import (
     WindowSettings,
     code_of_expectations,
 )
+from preddiff.methods.selection import code_of_maps
 from preddiff.paths import Key, Paths, trackable
 from preddiff.settings.options import write_settings
 from preddiff.storage.provenance import digest_code
@@ -25,6 +26,7 @@ from preddiff.storage.provenance import digest_code
 PASSES_PER_JOB = 3600 * 50_000
 ITEMS_PER_JOB = 1000
 ITEMS_PER_JOB_EXACT_FORM = 200
+SECONDS_PER_JOB = 3600
 
 # Number of cores for a network, if there are as many.
 NETWORK_THREADS = 4
@@ -190,7 +192,7 @@ class Plan(Paths):
         return arguments
 
     def map_arguments(self, explanation: str) -> list[str]:
-        """Arguments of `map` for an explanation, except its settings."""
+        """Arguments of `open-maps` for an explanation, except its settings."""
         arguments = ["--data", str(Path(self.data_of(explanation)).parent)]
         arguments += ["--classifier", str(Path(self.classifier_file_of(explanation)).parent)]
         for table in self.predictions_of(explanation):
@@ -215,13 +217,15 @@ class Plan(Paths):
         return code_of("open", *roots)
 
     def map_settings(self, explanation: str) -> str:
-        """Settings of `map`, for an explanation."""
-        return write_settings(self.study.explanations[explanation])
-
-    def code_of_map(self, explanation: str) -> str:
-        """Digest of the code that an explanation's maps depend on."""
+        """Settings of `open-maps`, for an explanation."""
         one = self.study.explanations[explanation]
-        return code_of("map", root_of(one), *one.code, *self.classifier_of(explanation).code)
+        # They do not change maps, and must not open the store again.
+        return write_settings(one.model_copy(update={"items_per_job": None, "nifti": False}))
+
+    def code_of_maps(self, explanation: str) -> str:
+        """Digest of the code that an explanation's maps depend on."""
+        roots = code_of_maps(self.study.explanations[explanation], self.classifier_of(explanation))
+        return code_of("open-maps", *roots)
 
     def number_of_items(self, explanation: str) -> int:
         """Largest number of items that an explanation can have."""
@@ -247,6 +251,8 @@ class Plan(Paths):
         one: Any = self.study.explanations[explanation]
         if one.items_per_job:
             return int(one.items_per_job)
+        if not one.redraws_windows:
+            return max(1, min(ITEMS_PER_JOB, int(SECONDS_PER_JOB / one.seconds_per_item)))
         if self.classifier_of(explanation).has_exact_form:
             return ITEMS_PER_JOB_EXACT_FORM
         space = self.space_of(explanation)
@@ -261,18 +267,37 @@ class Plan(Paths):
         side = self.geometry(one.classifier).crop
         return known or (side or 1,) * dataset.dimensions
 
+    def filled_store_of(self, explanation: str) -> str:
+        """Store that the jobs of an explanation fill."""
+        redraws = self.study.explanations[explanation].redraws_windows
+        return f"{self.results}/{'expectations' if redraws else 'relevance'}/{explanation}.zarr"
+
+    def relevance_of(self, explanation: str) -> list[str]:
+        """Files that say that the relevance of an explanation is complete."""
+        if self.study.explanations[explanation].redraws_windows:
+            return [self.store("relevance", explanation)]
+        return self.shards_of(explanation)
+
+    def relevance_of_all(self, explanations: Iterable[str]) -> list[str]:
+        """Files that say that the relevance of some explanations is complete."""
+        return [file for name in explanations for file in self.relevance_of(name)]
+
+    def relevance_stores(self, explanations: Iterable[str]) -> list[str]:
+        """Relevance stores of some explanations."""
+        return [f"{self.results}/relevance/{name}.zarr" for name in explanations]
+
     def shards_of(self, explanation: str) -> list[str]:
         """Markers of an explanation's shards, which are ranges of items, one per job."""
         step = self.items_per_job(explanation)
+        folder = self.filled_store_of(explanation).removesuffix(".zarr") + ".done"
         return [
-            f"{self.results}/expectations/{explanation}.done/"
-            f"items-{first:05d}-{first + step:05d}.json"
+            f"{folder}/items-{first:05d}-{first + step:05d}.json"
             for first in range(0, self.number_of_items(explanation), step)
         ]
 
     def gpus_of(self, explanation: str) -> int:
         """Number of GPUs that one job of an explanation uses."""
-        device = getattr(self.study.explanations[explanation], "device", "auto")
+        device = self.study.explanations[explanation].device
         return int(self.classifier_of(explanation).is_network and device != "cpu")
 
     def threads_of(self, explanation: str) -> int:
@@ -367,8 +392,8 @@ class Plan(Paths):
         return write_settings(self.study.figures[figure])
 
     def relevance_of_figure(self, figure: str) -> list[str]:
-        """Relevance stores that a figure shows."""
-        return [self.store("relevance", n) for n in self.study.figures[figure].explanations]
+        """Files that say that the relevance that a figure shows is complete."""
+        return self.relevance_of_all(self.study.figures[figure].explanations)
 
     def inputs_of_figure(self, figure: str) -> list[str]:
         """Data, classifiers and predictions of a figure's explanations, which it also shows."""
@@ -389,8 +414,8 @@ class Plan(Paths):
         for name, one in self.study.explanations.items():
             if one.redraws_windows:
                 wanted += self.shards_of(name)
-            wanted.append(self.store("relevance", name))
-            if getattr(one, "nifti", False):
+            wanted += self.relevance_of(name)
+            if one.nifti:
                 wanted.append(f"{self.results}/relevance/{name}-nifti")
         for name, classifier in self.study.classifiers.items():
             if classifier.training_dataset is not None:

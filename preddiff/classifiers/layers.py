@@ -2,6 +2,7 @@
 
 import copy
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from preddiff.errors import InputError
 OUTPUT = ":output"
 
 _IN_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul, operator.isub: operator.sub}
+
+# Names of operations that only pool maps or pass them on.
+_PASSING = re.compile("pool|dropout|identity", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,71 @@ def traced_up_to(network: nn.Module, layers: Sequence[str]) -> fx.GraphModule:
     """
     graph, nodes = _trace(network)
     return _returning(graph, {layer: _node(layer, nodes) for layer in layers})
+
+
+def traced_with_tap(
+    network: nn.Module, layers: Sequence[str], tapped: str, tap: nn.Module
+) -> fx.GraphModule:
+    """Trace a network as `traced` does, and pass the activations of a layer through a module.
+
+    Parameters
+    ----------
+    network : nn.Module
+    layers : sequence of str
+        Layers whose means are returned.
+    tapped : str
+        Name of the layer.
+    tap : nn.Module
+        Module that returns its input; it becomes the submodule `tap`.
+
+    Raises
+    ------
+    InputError
+        If there is no such layer, or torch.fx cannot trace the network.
+    """
+    graph, nodes = _trace(network)
+    node = _node(tapped, nodes)
+    graph.add_submodule("tap", tap)
+    with graph.graph.inserting_after(node):
+        passed = graph.graph.call_module("tap", (node,))
+    node.replace_all_uses_with(passed, lambda user: user is not passed)
+    results = {OUTPUT: _end(graph).args[0]}
+    for layer in layers:
+        read = _node(layer, nodes)
+        read = passed if read is node else read
+        with graph.graph.inserting_after(read):
+            results[layer] = graph.graph.call_function(spatial_means, (read,))
+    return _returning(graph, results)
+
+
+def last_maps(network: nn.Module, x: Tensor) -> str:
+    """Name the last layer whose maps have several units, without the pooling layers after it.
+
+    Parameters
+    ----------
+    network : nn.Module
+    x : tensor (1, channels, *space)
+
+    Raises
+    ------
+    InputError
+        If no layer has maps, or torch.fx cannot trace the network.
+    """
+    graph, nodes = _trace(network)
+    with torch.inference_mode():
+        ShapeProp(graph).propagate(x)
+    modules = dict(graph.named_modules())
+    for name, node in reversed(nodes.items()):
+        about = node.meta.get("tensor_meta")
+        operation = modules.get(str(node.target), node.target)
+        if (
+            isinstance(about, TensorMetadata)
+            and len(about.shape) == x.ndim
+            and min(about.shape[2:]) > 1
+            and not _PASSING.search(str(getattr(operation, "__name__", type(operation).__name__)))
+        ):
+            return name
+    raise InputError("the network has no layer with feature maps, which this method needs")
 
 
 def _end(graph: fx.GraphModule) -> fx.Node:

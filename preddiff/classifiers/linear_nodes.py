@@ -1,10 +1,13 @@
 """Differentiable values of the targets of a linear classifier, for methods that take gradients."""
 
+import copy
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from preddiff.classifiers.layers import copy_sharing_tensors
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.errors import InputError
 from preddiff.targets import Target
@@ -51,6 +54,26 @@ class LinearNodes:
             f"layer '{', '.join(layers)}': a linear classifier has no hidden layers, so a method "
             "that needs one cannot explain it"
         )
+
+    def last_maps(self, x: Tensor) -> str:
+        """Refuse to look for layers, as `activations` does."""
+        raise InputError(
+            "a linear classifier has no hidden layers, so a method that needs one cannot explain it"
+        )
+
+    def hookable(self, layer: str | None = None) -> "LinearNodes":
+        """Return the same nodes over a copy of the network.
+
+        Raises
+        ------
+        InputError
+            If a layer is named, since a linear classifier has none.
+        """
+        if layer is not None:
+            self.activations([layer])
+        copied = copy.copy(self)
+        copied.network = cast(nn.Sequential, copy_sharing_tensors(self.network))
+        return copied
 
     def __call__(self, x: Tensor, item: str) -> Tensor:
         """Compute float64 values (n, targets) for inputs (n, channels, *space)."""

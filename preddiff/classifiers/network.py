@@ -1,6 +1,7 @@
 """Networks as classifiers: their inputs, files and targets."""
 
 import contextlib
+import copy
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +15,13 @@ from torch import Tensor, fx, nn
 
 from preddiff.classifiers.base import CLASSIFIERS, kind_of
 from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict, write_state_dict
+from preddiff.classifiers.hooks import Hookable
 from preddiff.classifiers.layers import (
     OUTPUT,
     WithMeans,
     copy_sharing_tensors,
     count_maps,
+    last_maps,
     traced,
     traced_up_to,
 )
@@ -356,7 +359,7 @@ class NetworkNodes:
         if self.device.type == "cpu":
             # Convolutions on a CPU are faster in channels-last layout.
             _use_channels_last(module, (2, network.channels, *network.space))
-        self.network = WithMeans(module, readout.layers)
+        self.network: WithMeans | Hookable = WithMeans(module, readout.layers)
         self.module = module
 
     def __call__(self, x: Tensor, item: str) -> Tensor:
@@ -383,6 +386,28 @@ class NetworkNodes:
             return found
 
         return compute
+
+    def last_maps(self, x: Tensor) -> str:
+        """Name the last layer with maps before pooling, for an input (channels, *space).
+
+        Raises
+        ------
+        InputError
+            If no layer has maps, or torch.fx cannot trace the network.
+        """
+        return last_maps(self.module, x[None])
+
+    def hookable(self, layer: str | None = None) -> "NetworkNodes":
+        """Return the same nodes over a copy of the network that fits hooks; see `Hookable`.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer, or torch.fx cannot trace the network.
+        """
+        copied = copy.copy(self)
+        copied.network = Hookable(self.module, self.readout.layers, layer)
+        return copied
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
         """Compute the outputs of the graph that `traced` returns, by full forward passes."""

@@ -20,6 +20,7 @@ from preddiff.figures.base import FigureSettings
 from preddiff.figures.panels import Panel
 from preddiff.settings.base import ItemName, Positive
 from preddiff.storage.inputs import Inputs
+from preddiff.storage.maps import open_relevance
 from preddiff.storage.stores import PROVENANCE, open_dataset
 from preddiff.targets import Target
 
@@ -46,6 +47,7 @@ class ImageMaps:
 
     def __init__(self, path: Path) -> None:
         self.name = path.stem
+        open_relevance(path)
         self.dataset: xr.Dataset = open_dataset(path)
         about = self.dataset.attrs
         inputs = Inputs.of(path, about)

@@ -16,6 +16,7 @@ from preddiff.errors import InputError
 from preddiff.figures.base import FigureSettings
 from preddiff.settings.base import ItemName
 from preddiff.storage.inputs import Inputs
+from preddiff.storage.maps import open_relevance
 from preddiff.storage.stores import open_dataset
 
 RELEVANCE = "relevance: weight of evidence [bits]"
@@ -59,6 +60,7 @@ class VolumeMaps:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        open_relevance(path)
         self.dataset: xr.Dataset = open_dataset(path)
         inputs = Inputs.of(path, self.dataset.attrs)
         self.items = Items(inputs.data)

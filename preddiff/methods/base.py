@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field, field_validator
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from preddiff.errors import InputError
 from preddiff.registry import Registry
 from preddiff.settings.base import ItemName, Name, Positive, Settings
+from preddiff.storage.maps import Extra
 from preddiff.targets import Target, check_target
 
 
@@ -30,6 +31,29 @@ class Nodes(Protocol):
         """Return a differentiable function from inputs to the activations of some layers.
 
         It evaluates the network only as far as needed.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer, or the network cannot be traced.
+        """
+        ...
+
+    def last_maps(self, x: Tensor) -> str:
+        """Name the last layer with feature maps before pooling, for an input (channels, *space).
+
+        Raises
+        ------
+        InputError
+            If there is none, or the network cannot be traced.
+        """
+        ...
+
+    def hookable(self, layer: str | None = None) -> "Nodes":
+        """Return the same nodes over a copy of the network that hooks of libraries fit.
+
+        In the copy, nothing is changed in place, and each layer is a module that is evaluated once.
+        If a layer is named, the submodule `tap` of the copy returns its activations.
 
         Raises
         ------
@@ -82,25 +106,6 @@ class Maps:
     def exact(cls, values: Tensor, relevance: Tensor) -> "Maps":
         """Maps without random error."""
         return cls(values, relevance, torch.zeros_like(relevance))
-
-
-@dataclass(frozen=True)
-class Extra:
-    """A further array that a method stores for each item.
-
-    Attributes
-    ----------
-    dimensions : tuple of str
-        Names of the axes after `item`; `target` and the spatial axes are those of the maps.
-    shape : tuple of int
-        Length of each of these axes.
-    meaning : str
-        Description, which is stored as `long_name`.
-    """
-
-    dimensions: tuple[str, ...]
-    shape: tuple[int, ...]
-    meaning: str
 
 
 class TargetSettings(Settings):
@@ -156,6 +161,10 @@ class MethodSettings(TargetSettings):
         magnitudes.
     default_target : str
         Default target of classifiers that rank classes.
+    seconds_per_item : float
+        Rough time that a machine without a GPU takes for an item, for the size of jobs.
+    places : tuple of str
+        Settings that do not change maps, or whose effect the provenance contains otherwise.
     """
 
     redraws_windows: ClassVar[bool] = False
@@ -163,12 +172,33 @@ class MethodSettings(TargetSettings):
     needs_layers: ClassVar[bool] = False
     shows_evidence: ClassVar[bool] = True
     default_target: ClassVar[str] = "probability:top-1"
+    seconds_per_item: ClassVar[float] = 1.0
+    places: ClassVar[tuple[str, ...]] = (
+        "classifier",
+        "dataset",
+        "items",
+        "targets",
+        "device",
+        "items_per_job",
+        "nifti",
+    )
 
     classifier: Name = Field(description="name of the classifier")
     dataset: Name | None = Field(
         None,
         description="dataset whose items are explained; default: the dataset that the classifier "
         "is trained on",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="device that networks run on; auto uses a GPU if there is one"
+    )
+    items_per_job: Positive | None = Field(
+        None,
+        description="number of items per job, which does not change results; default: about one "
+        "hour of work",
+    )
+    nifti: bool = Field(
+        False, description="write the relevance as NIfTI files, one per subject and target"
     )
 
     @property
@@ -186,13 +216,18 @@ class MethodSettings(TargetSettings):
         return []
 
     @property
+    def items_per_batch(self) -> int:
+        """Number of items that `maps_of_batch` is given at a time."""
+        return 1
+
+    @property
     def code(self) -> Sequence[str]:
         """Definitions, besides its class, that the maps depend on: roots of `digest_code`."""
         return ()
 
-    def provenance(self) -> dict[str, object]:
-        """Return what the maps depend on, for the provenance of a relevance store."""
-        return {}
+    def provenance(self) -> dict[str, Any]:
+        """Return the settings that the maps depend on, for the provenance of a relevance store."""
+        return self.model_dump(mode="json", exclude=set(self.places))
 
     def extras(self, nodes: Nodes, shape: tuple[int, ...], targets: int) -> dict[str, Extra]:
         """Declare further arrays that `maps` returns, by name.

@@ -33,9 +33,10 @@ class ModuleMethod(MethodSettings):
         """List the Python file and the modules that it imports from its folder."""
         return user_code.files_of(self.module)
 
-    def provenance(self) -> dict[str, object]:
+    def provenance(self) -> dict[str, Any]:
         """Name of the function, and digest of its file and imports."""
         return {
+            "method": self.method,
             "function": user_code.name_of(self.module),
             "files": user_code.digest_of(self.module),
         }

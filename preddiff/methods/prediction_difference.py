@@ -116,9 +116,6 @@ class PredictionDifference(MethodSettings, WindowSettings):
         description="number of inputs per forward pass of a network; default: depends on the "
         "device",
     )
-    nifti: bool = Field(
-        False, description="write the relevance as NIfTI files, one per subject and target"
-    )
 
     @property
     def sampler_name(self) -> str:

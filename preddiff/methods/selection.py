@@ -11,7 +11,7 @@ from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import Network
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
-from preddiff.methods.base import TargetSettings
+from preddiff.methods.base import MethodSettings, TargetSettings
 from preddiff.samplers.base import Sources
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.provenance import digest_json
@@ -151,6 +151,25 @@ def item_digests(items: Items, names: Sequence[str], classes: NDArray[np.int64])
         digest_json((name, items.digests[items.number(name)], [int(c) for c in row]))
         for name, row in zip(names, classes, strict=True)
     ]
+
+
+def code_of_maps(method: MethodSettings, classifier: Any) -> tuple[str, ...]:
+    """Definitions that maps depend on: roots of `digest_code`.
+
+    Parameters
+    ----------
+    method : MethodSettings
+    classifier : Classifier or ClassifierSettings
+    """
+    kind = type(method)
+    return (
+        "preddiff.stages.map:_maps",
+        "preddiff.stages.map:_values",
+        "preddiff.datasets.items:Items",
+        f"{kind.__module__}:{kind.__name__}",
+        *method.code,
+        *classifier.code,
+    )
 
 
 def sources_of(

@@ -142,7 +142,7 @@ class Study(Settings):
         self._check_targets(where, explanation, classifier)
         if explanation.sampler_name is not None:
             self._check_sampler(where, explanation, classifier, dataset)
-        if getattr(explanation, "nifti", False) and dataset.dimensions != 3:
+        if explanation.nifti and dataset.dimensions != 3:
             raise ValueError(f"{where}.nifti: NIfTI files are written for volumes only")
 
     def _check_targets(

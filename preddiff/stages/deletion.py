@@ -37,7 +37,8 @@ from preddiff.settings.options import (
     add_threads,
     whole_number,
 )
-from preddiff.storage.stores import array, open_store
+from preddiff.storage.maps import open_relevance
+from preddiff.storage.stores import array
 from preddiff.storage.writers import beside, write_tsv
 from preddiff.windows import FloatArray, IntArray, Windows
 
@@ -198,7 +199,7 @@ class _Map:
     """The first target of a class in a relevance store."""
 
     def __init__(self, path: Path, target: int) -> None:
-        group = open_store(path)
+        group = open_relevance(path)
         self.name = path.stem
         self.items = [str(name) for name in np.asarray(array(group, "item")[:])]
         self.classes = [int(n) for n in np.asarray(array(group, "class_number")[:])[:, target]]
@@ -210,7 +211,7 @@ class _Map:
 
     @classmethod
     def of(cls, path: Path) -> "_Map | None":
-        target = first_class_target(np.asarray(array(open_store(path), "class_number")[:]))
+        target = first_class_target(np.asarray(array(open_relevance(path), "class_number")[:]))
         return None if target is None else cls(path, target)
 
 

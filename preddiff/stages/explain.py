@@ -1,14 +1,9 @@
 """Stage explain: compute the missing expectations of some items of a store."""
 
 import argparse
-import json
-import socket
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,11 +24,10 @@ from preddiff.progress import progress
 from preddiff.settings.base import validate
 from preddiff.settings.options import add_path, add_threads, whole_number
 from preddiff.storage.expectations import ExpectationStore
-from preddiff.storage.files import remove_leftovers, write_atomically
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.locks import Claim, claim
-from preddiff.storage.markers import Job, Marker, job_file
 from preddiff.storage.provenance import digest_code, digest_json
+from preddiff.storage.shards import filling, require_unchanged
 from preddiff.storage.stores import PROVENANCE, array
 from preddiff.targets import Target
 from preddiff.windows import Block
@@ -114,17 +108,13 @@ def explain(
         with mine.writing():
             store.remove_leftovers(numbers)
         missing = _missing(store, numbers, mine)
-        started = job_file(path, first, last)
-        _record_start(started, store, slice(first, last), missing)
-        if any(missing.values()):
-            inputs = Inputs.of(path, store.about)
-            items = Items(inputs.data)
-            engine = _engine(path, inputs, items, store, batch_size)
-            compute_blocks(store, items, engine, missing, mine)
-        if marker is not None:
-            with mine.writing():
-                _write_marker(marker, store, slice(first, last))
-        started.unlink(missing_ok=True)
+        done = sum(len(store.blocks) - len(blocks) for blocks in missing.values())
+        with filling(store, first, last, marker, done, mine):
+            if any(missing.values()):
+                inputs = Inputs.of(path, store.about)
+                items = Items(inputs.data)
+                engine = _engine(path, inputs, items, store, batch_size)
+                compute_blocks(store, items, engine, missing, mine)
 
 
 def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[int, list[Block]]:
@@ -141,25 +131,6 @@ def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[i
                 store.discard(number, damaged)
             missing[number] = store.missing(number)
     return missing
-
-
-def _record_start(
-    started: Path, store: ExpectationStore, shard: slice, missing: dict[int, list[Block]]
-) -> None:
-    """Record the start of a shard, for `preddiff status`."""
-    done = sum(len(store.blocks) - len(blocks) for blocks in missing.values())
-    about = Job(shard.start, shard.stop, socket.gethostname(), time.time(), done)
-    remove_leftovers(started)
-    with write_atomically(started) as temporary:
-        temporary.write_text(json.dumps(asdict(about)) + "\n")
-
-
-def _write_marker(marker: Path, store: ExpectationStore, shard: slice) -> None:
-    """Write the marker of a shard that is complete."""
-    remove_leftovers(marker)
-    found = Marker(shard.start, shard.stop, tuple(store.items[shard]))
-    with write_atomically(marker) as temporary:
-        temporary.write_text(found.to_json({PROVENANCE: store.about[PROVENANCE]}))
 
 
 def compute_blocks(
@@ -224,7 +195,7 @@ def _engine(
         "items": digest_json(item_digests(items, store.items, numbers)),
         **settings.sampler.provenance(sources),
     }
-    _require_unchanged(path, made_of, now)
+    require_unchanged(store, now, "open")
     request = Request(
         settings.sampler.build(sources),
         store.windows,
@@ -244,12 +215,3 @@ def _settings(path: Path, store: ExpectationStore) -> ExpectationSettings:
             "preddiff open"
         )
     return validate(ExpectationSettings, store.about["settings"], str(path))
-
-
-def _require_unchanged(path: Path, made_of: dict[str, Any], now: dict[str, Any]) -> None:
-    for what, value in now.items():
-        if made_of.get(what) != value:
-            raise InputError(
-                f"{path}: since the store was opened, its {what} changed; open it again with "
-                "preddiff open"
-            )

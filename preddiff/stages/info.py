@@ -7,7 +7,7 @@ from typing import Any
 
 import zarr
 
-from preddiff.storage.expectations import BlockCounts
+from preddiff.storage.filled import BlockCounts, is_filled_by_jobs
 from preddiff.storage.stores import PROVENANCE, array, array_names, attributes, open_store
 
 
@@ -41,7 +41,7 @@ def describe(path: Path) -> str:
     names = array_names(group)
     lines = [str(path), "", "Arrays"]
     lines += [_array(name, array(group, name)) for name in names]
-    if {"mean", "reference"} <= set(names):
+    if is_filled_by_jobs(group):
         lines += ["", "Computed", _computed(path)]
     lines += ["", "Attributes", *_pairs(about)]
     lines += ["", "Provenance", *_pairs(provenance)]

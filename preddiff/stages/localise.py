@@ -14,7 +14,8 @@ from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.evaluation.localisation import compare_localisation, score_map
 from preddiff.settings.options import add_path
-from preddiff.storage.stores import array, open_store
+from preddiff.storage.maps import open_relevance
+from preddiff.storage.stores import array
 from preddiff.storage.writers import beside, write_tsv
 
 WEIGHTS = "weights"
@@ -91,7 +92,7 @@ def _truth(items: Items, slab: tuple[slice, ...]) -> dict[str, NDArray[np.bool_]
 
 def _maps(path: Path, truth: Container[str]) -> tuple[list[str], NDArray[np.float32]]:
     """Names and maps of a store's items whose truth is known."""
-    group = open_store(path)
+    group = open_relevance(path)
     names = [str(name) for name in np.asarray(array(group, "item")[:])]
     relevance = array(group, "relevance")
     chosen = [number for number, name in enumerate(names) if name in truth]

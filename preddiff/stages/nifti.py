@@ -10,7 +10,8 @@ from preddiff.datasets.slab import on_grid, save_volume
 from preddiff.progress import progress
 from preddiff.settings.options import add_path
 from preddiff.storage.files import replace_folder
-from preddiff.storage.stores import array, attributes, open_dataset, open_store
+from preddiff.storage.maps import open_relevance
+from preddiff.storage.stores import array, attributes, open_dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,7 @@ def write_niftis(relevance_store: Path, data: Path, out: Path) -> None:
     `0001_sub-001_probability-patient.nii.gz`. Characters other than letters, digits, `-` and `_`
     are replaced by `-`.
     """
-    store, items = open_store(relevance_store), Items(data)
+    store, items = open_relevance(relevance_store), Items(data)
     about = attributes(store)
     corner, space = about["corner"], about["space"]
     slab = tuple(slice(c, c + n) for c, n in zip(corner, space, strict=True))

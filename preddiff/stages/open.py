@@ -1,8 +1,8 @@
 """Stage open: make the empty expectation store of an explanation, or keep it."""
 
 import argparse
-import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,11 @@ from preddiff.methods.selection import (
     target_classes,
 )
 from preddiff.settings.options import add_path, add_seed, add_settings, read_settings
-from preddiff.storage.aside import has_results, restore, reuse_items, set_aside
 from preddiff.storage.expectations import ExpectationStore, expectation_variables
-from preddiff.storage.files import replace_folder
 from preddiff.storage.inputs import Inputs
-from preddiff.storage.locks import exclusive
-from preddiff.storage.markers import markers_of
-from preddiff.storage.provenance import differences, digest_code, digest_json
-from preddiff.storage.stores import PROVENANCE, axes, create, provenance_of, update_attributes
+from preddiff.storage.provenance import digest_code, digest_json
+from preddiff.storage.shards import Opening, open_or_keep
+from preddiff.storage.stores import axes, create
 from preddiff.targets import Target
 from preddiff.windows import Surroundings, Windows
 
@@ -60,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Make or keep the store, and say why it was not kept."""
+    """Make or keep the store."""
     inputs = Inputs(
         arguments.data,
         arguments.classifier,
@@ -69,18 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.predictions,
     )
     settings = read_settings(arguments, ExpectationSettings)
-    changed = open_expectations(
-        inputs, settings, arguments.seed, arguments.out, arguments.keep_numbers_of
-    )
-    if changed and all(line.startswith("items: ") for line in changed):
-        print(f"{arguments.out}: other items; unchanged ones are kept", file=sys.stderr)
-    elif changed:
-        print(
-            f"{arguments.out}: replaced, since this changed:",
-            *changed,
-            sep="\n  ",
-            file=sys.stderr,
-        )
+    open_expectations(inputs, settings, arguments.seed, arguments.out, arguments.keep_numbers_of)
     if arguments.marker is not None:
         arguments.marker.parent.mkdir(parents=True, exist_ok=True)
         arguments.marker.touch()
@@ -153,26 +139,14 @@ def open_expectations(
         If the settings do not fit the classifier's input or each other.
     """
     wanted = _wanted(inputs, settings, seed, out)
-    with exclusive(out):
-        changed = _changed(out, wanted.provenance) if out.exists() else []
-        if out.exists() and not changed:
-            update_attributes(out, wanted.links)
-            return []
-        if changed and _keeps_numbers(out, wanted, keep_numbers_of):
-            noted = {PROVENANCE: wanted.provenance, "numbers_of": keep_numbers_of, **wanted.links}
-            update_attributes(out, noted)
-            return []
-        if restore(out, wanted.provenance):
-            print(f"{out}: results of these settings were set aside; moved back", file=sys.stderr)
-            update_attributes(out, wanted.links)
-            return []
-        with replace_folder(out) as folder:
-            _create(folder, wanted)
-            kept = reuse_items(out, folder)
-            _remove_markers(out, wanted.names, kept)
-            if has_results(out, besides=kept):
-                print(f"{out}: its results are set aside as {set_aside(out)}", file=sys.stderr)
-    return changed
+    opening = Opening(
+        wanted.names,
+        wanted.provenance,
+        wanted.links,
+        create=partial(_create, wanted=wanted),
+        check=ExpectationStore,
+    )
+    return open_or_keep(out, opening, keep_numbers_of)
 
 
 def _wanted(inputs: Inputs, settings: ExpectationSettings, seed: int, out: Path) -> _Wanted:
@@ -230,48 +204,6 @@ def _create(folder: Path, wanted: _Wanted) -> None:
             **wanted.links,
         },
     )
-
-
-def _remove_markers(out: Path, names: list[str], kept: dict[int, int]) -> None:
-    """Delete markers of shards that hold other items now."""
-    complete = {names[row] for row in kept.values()}
-    for path, marker in markers_of(out):
-        now = names[marker.first : marker.last] if marker else []
-        if not marker or now != list(marker.items) or not complete.issuperset(now):
-            path.unlink()
-
-
-def _keeps_numbers(out: Path, wanted: _Wanted, version: str | None) -> bool:
-    """Whether a store is of a version whose numbers are kept, and differs in code only."""
-    if version is None:
-        return False
-    try:
-        found = ExpectationStore(out).about
-    except InputError:
-        return False
-    if found.get("preddiff") != version:
-        return False
-    return not differences(_settings_of(found[PROVENANCE]), _settings_of(wanted.provenance))
-
-
-def _settings_of(made_of: dict[str, Any]) -> dict[str, Any]:
-    """A provenance without code, in the form that all versions have in common.
-
-    Version 0.1.0 noted the device, and that draws are cut but not to which range.
-    """
-    settings = {key: value for key, value in made_of.items() if key not in ("code", "device")}
-    if "clip" in settings:
-        settings["clip"] = bool(settings["clip"])
-    return settings
-
-
-def _changed(out: Path, wanted: dict[str, Any]) -> list[str]:
-    try:
-        found = provenance_of(out)
-        ExpectationStore(out)
-    except InputError as error:
-        return [str(error)]
-    return differences(found, wanted)
 
 
 def _coordinates(wanted: _Wanted) -> dict[str, tuple[str | tuple[str, ...], Any]]:

@@ -1,10 +1,10 @@
-"""Command prune: list the expectation stores of a study that were set aside, and delete them."""
+"""Command prune: list the stores of a study that were set aside, and delete them."""
 
 import argparse
 from pathlib import Path
 
 from preddiff.errors import InputError
-from preddiff.storage.aside import delete, freed_by_deleting, size_of, stores_aside
+from preddiff.storage.aside import KINDS, delete, freed_by_deleting, size_of, stores_aside
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
         If the folder is none of a study.
     """
     study = arguments.study
-    if not (study / "expectations").is_dir():
+    if not any((study / kind).is_dir() for kind in KINDS):
         raise InputError(
             f"{study}: not the folder of a study whose explanations were started, such as "
             "results/phantom"

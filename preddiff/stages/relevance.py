@@ -1,6 +1,7 @@
 """Stage relevance: compute evidence of windows and relevance of voxels from expectations."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import zarr
 from preddiff.evidence import Evidence
 from preddiff.progress import progress
 from preddiff.settings.options import add_path
+from preddiff.storage.aside import set_aside
 from preddiff.storage.expectations import ExpectationStore
 from preddiff.storage.files import replace_folder
 from preddiff.storage.inputs import Inputs
+from preddiff.storage.maps import is_store_of_maps
 from preddiff.storage.relevance import create_relevance, parts_to_write
 from preddiff.storage.stores import PROVENANCE, array
 from preddiff.targets import Target
@@ -43,6 +46,9 @@ def compute_relevance(expectations: Path, out: Path) -> None:
     store = ExpectationStore(expectations)
     evidence = _evidence(store.about)
     targets = [Target.parse(text) for text in store.targets]
+    if is_store_of_maps(out):
+        # Of another method, which the explanation had before.
+        print(f"{out}: its maps are set aside as {set_aside(out)}", file=sys.stderr)
     with replace_folder(out) as folder:
         _create(folder, store, out)
         group = zarr.open_group(folder, mode="r+", use_consolidated=False)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from preddiff.errors import InputError
-from preddiff.storage.aside import size_of, stores_aside
-from preddiff.storage.expectations import BlockCounts
+from preddiff.storage.aside import KINDS, size_of, stores_aside
+from preddiff.storage.filled import BlockCounts
 from preddiff.storage.locks import is_claimed
+from preddiff.storage.maps import is_store_of_maps
 from preddiff.storage.markers import Job, markers_of, unfinished_jobs
 
 # Lines of the log of each job that failed, and number of such jobs, that are printed.
@@ -76,7 +77,7 @@ class Status:
 
 
 def status_of(store: Path) -> Status:
-    """Status of an expectation store.
+    """Status of a store that jobs fill.
 
     Raises
     ------
@@ -132,15 +133,14 @@ def report(folder: Path) -> str:
     Raises
     ------
     InputError
-        If it holds no expectation stores.
+        If no explanations were started there.
     """
-    # Names of temporary folders begin with a dot.
-    stores = sorted((folder / "expectations").glob("[!.]*.zarr"))
+    stores = _stores(folder)
     aside = _aside(folder)
     if not stores and not aside:
         raise InputError(
-            f"{folder}: there are no expectation stores; give the folder of a study whose "
-            "explanations were started, such as results/phantom"
+            f"{folder}: no explanations were started here; give the folder of a study, such as "
+            "results/phantom"
         )
     found = [status_of(store) for store in stores]
     lines = _table(_row(one) for one in found)
@@ -150,6 +150,13 @@ def report(folder: Path) -> str:
         if len(one.stopped) > _JOBS:
             lines += ["", f"{one.name}: {len(one.stopped) - _JOBS} more jobs failed"]
     return "\n".join(lines + aside)
+
+
+def _stores(folder: Path) -> list[Path]:
+    """Stores of a study that jobs fill: all expectations, and maps of direct methods."""
+    # Names of temporary folders begin with a dot.
+    found = [path for kind in KINDS for path in sorted((folder / kind).glob("[!.]*.zarr"))]
+    return [path for path in found if path.parent.name == KINDS[0] or is_store_of_maps(path)]
 
 
 _HEADER = ("explanation", "items", "blocks", "done", "running", "rate", "time left", "failed")
@@ -198,8 +205,12 @@ def _end_of_log(folder: Path, name: str, job: Job) -> list[str]:
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.since))
     end = "the last" if job.last is None else job.last - 1
     title = f"{name}, items {job.first} to {end}: started {since} on {job.host}, failed"
-    log = folder / "logs" / f"explain-{name}-{job.first:05d}-{job.last or 0:05d}.log"
-    if not log.is_file():
+    logs = [
+        folder / "logs" / f"{command}-{name}-{job.first:05d}-{job.last or 0:05d}.log"
+        for command in ("explain", "map")
+    ]
+    log = next((path for path in logs if path.is_file()), None)
+    if log is None:
         return [title]
     with log.open(errors="replace") as file:
         last = deque((line.rstrip() for line in file if line.strip()), maxlen=_LINES)

@@ -12,9 +12,11 @@ from preddiff.errors import InputError
 from preddiff.progress import progress
 from preddiff.storage.expectations import ExpectationStore
 from preddiff.storage.files import remove_folder
+from preddiff.storage.filled import FILLED, is_filled_by_jobs
 from preddiff.storage.locks import claim
+from preddiff.storage.maps import MapStore
 from preddiff.storage.markers import markers_of
-from preddiff.storage.stores import DAMAGED_CHUNK, array, array_names, open_store
+from preddiff.storage.stores import DAMAGED_CHUNK, array, array_names, attributes, open_store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repair",
         action="store_true",
         help="delete what is damaged, so that the study's next run computes it again: blocks of an "
-        "expectation store, any other store as a whole",
+        "expectation store, items of a store of maps, any other store as a whole",
     )
 
 
@@ -69,7 +71,7 @@ def verify(path: Path, repair: bool = False) -> list[str]:
         Any store of a study.
     repair : bool
         Whether to delete what is damaged, so that the study's next run computes it again: blocks of
-        an expectation store, and any other store as a whole.
+        an expectation store, items of a store of maps, and any other store as a whole.
 
     Returns
     -------
@@ -81,7 +83,10 @@ def verify(path: Path, repair: bool = False) -> list[str]:
     InputError
         If there is no store, or its metadata are damaged.
     """
-    if {"mean", "reference"} <= set(array_names(open_store(path))):
+    group = open_store(path)
+    if FILLED in attributes(group):
+        return _verify_maps(path, repair)
+    if is_filled_by_jobs(group):
         return _verify_expectations(path, repair)
     found = list(_damaged_chunks(open_store(path)))
     if found and repair:
@@ -97,6 +102,21 @@ def _verify_expectations(path: Path, repair: bool) -> list[str]:
         lines += [f"item '{store.items[number]}', block {block.number}" for block in damaged]
         if damaged and repair:
             _discard_damaged(store, number)
+    return lines
+
+
+def _verify_maps(path: Path, repair: bool) -> list[str]:
+    store = MapStore(path, "r+" if repair else "r")
+    lines = []
+    for number in progress(range(len(store.items)), desc="verify", unit="item"):
+        damaged = store.damaged(number)
+        lines += [f"item '{store.items[number]}', array '{name}'" for name in damaged]
+        if damaged and repair:
+            with claim(path, number, number + 1) as mine, mine.writing():
+                # A job that had the item until now may have computed it again.
+                if store.damaged(number):
+                    _remove_marker(path, number)
+                    store.discard(number)
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Expectation stores set aside: results of other settings or other code, kept until pruned.
+"""Stores set aside: results of other settings or other code, kept until pruned.
 
 They lie in the folder `aside` beside the store of their explanation, each named after it and after
 the digest of its provenance, such as `aside/conditional-1f3a90c2.zarr`. `set_aside`, `restore` and
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from preddiff.errors import InputError
-from preddiff.storage.expectations import BlockCounts, ExpectationStore, carry_over
 from preddiff.storage.files import remove_folder
+from preddiff.storage.filled import BlockCounts, FilledStore, carry_over
 from preddiff.storage.locks import exclusive, lock_file
 from preddiff.storage.markers import job_folder, marker_folder, remove_markers
 from preddiff.storage.provenance import differences, digest_json
@@ -26,6 +26,8 @@ from preddiff.storage.stores import PROVENANCE, provenance_of
 
 # Key of the provenance that holds one digest of all items of a store.
 ITEMS = "items"
+# Folders of a study with stores that jobs fill.
+KINDS = ("expectations", "relevance")
 _FOLDER = "aside"
 # Explanation; digest of the provenance; a number from 2 on if several have the same.
 _NAME = re.compile(r"([^.].*)-(?:[0-9a-f]{8}|damaged)(?:\.\d+)?", re.ASCII)
@@ -33,7 +35,7 @@ _NAME = re.compile(r"([^.].*)-(?:[0-9a-f]{8}|damaged)(?:\.\d+)?", re.ASCII)
 
 @dataclass(frozen=True)
 class StoreAside:
-    """An expectation store that was set aside.
+    """A store that was set aside.
 
     Attributes
     ----------
@@ -91,7 +93,7 @@ def set_aside(store: Path) -> Path | None:
     Parameters
     ----------
     store : Path
-        An expectation store, which may be damaged or missing.
+        A store that jobs fill, which may be damaged or missing.
 
     Returns
     -------
@@ -154,7 +156,7 @@ def reuse_items(store: Path, new: Path) -> dict[int, int]:
     dict of int to int
         Position in `store`, and in `new`, of the items with results in `store` that `new` has now.
     """
-    wanted = ExpectationStore(new)
+    wanted = FilledStore(new)
     rows = {digest: row for row, digest in enumerate(wanted.item_digests)}
     most = _blocks(new)
     chosen: dict[int, tuple[Path, int]] = {}
@@ -162,7 +164,7 @@ def reuse_items(store: Path, new: Path) -> dict[int, int]:
     for path in [store, *_paths_aside(store)]:
         if path == new or not _is_made_by(path, wanted.about[PROVENANCE], of_any_items=True):
             continue
-        digests = ExpectationStore(path).item_digests
+        digests = FilledStore(path).item_digests
         found = {old: blocks for old, blocks in _blocks(path).items() if digests[old] in rows}
         for old, blocks in found.items():
             row = rows[digests[old]]
@@ -186,10 +188,10 @@ def stores_aside(study: Path) -> list[StoreAside]:
     study : Path
         Folder of the study, `results/<study>`.
     """
-    expectations = study / "expectations"
     return [
-        StoreAside(path, expectations / f"{match[1]}.zarr", _provenance(path))
-        for path in sorted((expectations / _FOLDER).glob("*.zarr"))
+        StoreAside(path, study / kind / f"{match[1]}.zarr", _provenance(path))
+        for kind in KINDS
+        for path in sorted((study / kind / _FOLDER).glob("*.zarr"))
         if (match := _NAME.fullmatch(path.stem))
     ]
 
@@ -249,7 +251,7 @@ def _unused_path(store: Path) -> Path:
 def _is_made_by(path: Path, provenance: dict[str, Any], of_any_items: bool = False) -> bool:
     """Whether a store has this provenance, and its metadata are not damaged."""
     try:
-        ExpectationStore(path)
+        FilledStore(path)
         found = provenance_of(path)
     except InputError:
         return False

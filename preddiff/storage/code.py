@@ -22,11 +22,14 @@ NO_NUMBERS = (
     "storage.aside",  # sets outdated stores aside
     "storage.stores",  # layout of stores, which hold numbers as they are given
     "storage.expectations",
+    "storage.filled",
+    "storage.maps",
     "storage.relevance",
     "storage.inputs",  # where stores lie
     "storage.files",  # atomic writing
     "storage.locks",  # which process may write
     "storage.markers",  # which shards are complete
+    "storage.shards",
     "storage.provenance",  # digests, which identify numbers, and how they are made
     "storage.code",
     "storage.python_names",

@@ -1,10 +1,6 @@
 """Expectation stores: filled block by block by any number of jobs, resumed, and repaired."""
 
-import os
-import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from math import prod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,20 +9,13 @@ from numpy.typing import NDArray
 
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
-from preddiff.storage.stores import (
-    DAMAGED_CHUNK,
-    Variable,
-    array,
-    attributes,
-    axes,
-    open_store,
-    reading_metadata,
-)
+from preddiff.storage.filled import EXPECTATION_ARRAYS, FilledStore
+from preddiff.storage.stores import DAMAGED_CHUNK, Variable, axes, reading_metadata
 from preddiff.windows import Block, Windows
 
 # Per window, in the order of writing. The mean comes last: a block that has it is complete.
-_PER_WINDOW = ("change", "variance", "mean")
-_ARRAYS = ("reference", *_PER_WINDOW)
+_ARRAYS = EXPECTATION_ARRAYS
+_, *_PER_WINDOW = _ARRAYS
 
 
 def expectation_variables(
@@ -68,56 +57,7 @@ def expectation_variables(
     }
 
 
-class BlockCounts:
-    """How many blocks of each item a store holds, without reading or decompressing their values.
-
-    It takes the names of the files, and of each Zarr shard the index at its end: seconds for
-    50,000 items.
-
-    Parameters
-    ----------
-    path : Path
-        An expectation store.
-
-    Attributes
-    ----------
-    items : int
-        Items of the store.
-    blocks : int
-        Blocks of an item.
-
-    Raises
-    ------
-    InputError
-        If there is no such store, or its metadata are damaged.
-    """
-
-    def __init__(self, path: Path) -> None:
-        mean = array(open_store(path), "mean")
-        self.items = mean.shape[0]
-        shard = mean.shards or mean.chunks
-        self.blocks = prod(n // c for n, c in zip(shard, mean.chunks, strict=True))
-        self._shards = {item: file for file, item in _chunk_files(path / "mean")}
-
-    def items_begun(self) -> list[int]:
-        """Items that have any blocks."""
-        return sorted(self._shards)
-
-    def blocks_written(self, item: int) -> int:
-        """Blocks that an item has; 0 if its Zarr shard is truncated."""
-        # The index holds an offset and a length for each chunk, and ends with a checksum.
-        size = 16 * self.blocks + 4
-        try:
-            with self._shards[item].open("rb") as file:
-                file.seek(-size, os.SEEK_END)
-                index = np.frombuffer(file.read(size - 4), dtype="<u8")
-        except (KeyError, OSError):
-            return 0
-        # Offsets of chunks that are not there have all bits set.
-        return int(np.count_nonzero(index.reshape(-1, 2)[:, 0] != np.iinfo(np.uint64).max))
-
-
-class ExpectationStore:
+class ExpectationStore(FilledStore):
     """The expectations of one explanation, filled block by block by any number of jobs.
 
     Parameters
@@ -129,11 +69,6 @@ class ExpectationStore:
 
     Attributes
     ----------
-    items, targets : list of str
-    item_digests : list of str
-        Digest of each item's values and of its targets' classes.
-    about : dict
-        Attributes of the store.
     windows : Windows
     blocks : list of Block
 
@@ -144,22 +79,11 @@ class ExpectationStore:
     """
 
     def __init__(self, path: Path, mode: Literal["r", "r+"] = "r") -> None:
-        self.path = path
-        self.group = open_store(path, mode)
-        self._arrays = {name: array(self.group, name) for name in _ARRAYS}
-        self.items = self._names("item")
-        self.item_digests = self._names("item_digest")
-        self.targets = self._names("target")
-        self.about = attributes(self.group)
+        super().__init__(path, mode)
         with reading_metadata(path):
             space, k, stride = (self.about[key] for key in ("space", "k", "stride"))
             self.windows = Windows(tuple(space), k, stride)
             self.blocks = list(self.windows.blocks(self.about["block"]))
-
-    def _names(self, coordinate: str) -> list[str]:
-        stored = array(self.group, coordinate)
-        with reading_metadata(self.path):
-            return [str(name) for name in np.asarray(stored[:])]
 
     def missing(self, item: int) -> list[Block]:
         """Blocks of an item that are not computed yet, or whose mean cannot be read."""
@@ -267,14 +191,6 @@ class ExpectationStore:
             self._file(name, item).unlink(missing_ok=True)
             self._arrays[name][item] = values
 
-    def remove_leftovers(self, items: Sequence[int]) -> None:
-        """Delete temporary files of these items, which killed jobs left."""
-        own = set(items)
-        for name in _ARRAYS:
-            for file, item in _chunk_files(self.path / name, temporary=True):
-                if item in own:
-                    file.unlink(missing_ok=True)
-
     def _readable(self, name: str, item: int) -> tuple[NDArray[np.float32], set[int]]:
         """Values of an item, NaN where they cannot be read, and the numbers of such blocks."""
         stored = self._arrays[name]
@@ -292,48 +208,6 @@ class ExpectationStore:
                 unreadable.add(block.number)
         return values, unreadable
 
-    def _file(self, name: str, item: int) -> Path:
-        stored = self._arrays[name]
-        key = stored.metadata.encode_chunk_key((item,) + (0,) * (stored.ndim - 1))
-        return self.path / name / key
-
 
 def _part(values: NDArray[np.float32], block: Block) -> NDArray[np.float32]:
     return values[(slice(None), *block.slices)]
-
-
-def carry_over(old: Path, new: Path, rows: Mapping[int, int]) -> None:
-    """Take over the blocks of some items from another store of the same settings.
-
-    The files are shared by hard links where the file system has them, and copied elsewhere.
-
-    Parameters
-    ----------
-    old, new : Path
-        Expectation stores.
-    rows : mapping of int to int
-        Position of each item in the old store, and in the new one.
-    """
-    for name in _ARRAYS:
-        for file, item in _chunk_files(old / name):
-            if item in rows:
-                key = file.name.split(".", 2)
-                _link(file, new / name / ".".join([key[0], str(rows[item]), *key[2:]]))
-
-
-def _link(source: Path, target: Path) -> None:
-    # Files of a store are replaced, never changed, so that two stores can share them.
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def _chunk_files(folder: Path, temporary: bool = False) -> Iterator[tuple[Path, int]]:
-    """Files of an array's chunks, or the temporary ones of jobs that write, each with its item."""
-    key = re.compile(r"c\.(\d+)\..*\.partial" if temporary else r"c\.(\d+)(?:\.\d+)*", re.ASCII)
-    for entry in os.scandir(folder):
-        match = key.fullmatch(entry.name)
-        if match:
-            yield Path(entry.path), int(match[1])

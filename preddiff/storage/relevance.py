@@ -1,7 +1,7 @@
 """Relevance stores: their layout, which explanations of any method share."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def create_relevance(
     provenance: dict[str, Any],
     about: dict[str, Any],
 ) -> None:
-    """Make an empty relevance store: what explanations of any method have in common.
+    """Make an empty relevance store for a stage that writes it as a whole.
 
     Parameters
     ----------
@@ -41,9 +41,22 @@ def create_relevance(
     provenance, about : mapping
         Attributes; the latter with `corner` and `space` of the classifier's input.
     """
-    space, corner = about["space"], about["corner"]
-    names = axes(len(space))
-    dimensions = ("item", "target", *names)
+    create(
+        folder,
+        map_variables(items, targets, about["space"]),
+        {
+            **map_coordinates(items, targets, classes, about),
+            "prediction": (("item", "target"), predictions),
+        },
+        provenance,
+        about,
+    )
+
+
+def map_variables(
+    items: Sequence[str], targets: Sequence[str], space: Sequence[int]
+) -> dict[str, Variable]:
+    """Arrays `relevance` and `stderr` of a relevance store."""
     shape = (len(items), len(targets), *space)
     chunk = (1, min(len(targets), TARGETS_PER_CHUNK), *space)
     units = {Target.parse(text).unit for text in targets}
@@ -52,22 +65,28 @@ def create_relevance(
         "relevance": "mean evidence of a voxel's windows",
         "stderr": "standard error from the draws",
     }
-    create(
-        folder,
-        {
-            name: Variable(dimensions, shape, chunk, {"long_name": meaning, **unit})
-            for name, meaning in meanings.items()
-        },
-        {
-            "item": ("item", np.array(items)),
-            "target": ("target", np.array(targets)),
-            **{a: (a, np.arange(c, c + n)) for a, c, n in zip(names, corner, space, strict=True)},
-            "class_number": (("item", "target"), classes),
-            "prediction": (("item", "target"), predictions),
-        },
-        provenance,
-        about,
-    )
+    dimensions = ("item", "target", *axes(len(space)))
+    return {
+        name: Variable(dimensions, shape, chunk, {"long_name": meaning, **unit})
+        for name, meaning in meanings.items()
+    }
+
+
+def map_coordinates(
+    items: Sequence[str],
+    targets: Sequence[str],
+    classes: NDArray[np.int64],
+    about: Mapping[str, Any],
+) -> dict[str, tuple[str | tuple[str, ...], Any]]:
+    """Coordinates of a relevance store: items, targets, voxels, and classes of the targets."""
+    space, corner = about["space"], about["corner"]
+    names = axes(len(space))
+    return {
+        "item": ("item", np.array(items)),
+        "target": ("target", np.array(targets)),
+        **{a: (a, np.arange(c, c + n)) for a, c, n in zip(names, corner, space, strict=True)},
+        "class_number": (("item", "target"), classes),
+    }
 
 
 def parts_to_write(stored: zarr.Array[Any]) -> Iterator[slice]:

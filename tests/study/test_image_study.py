@@ -117,7 +117,7 @@ def test_figures_exist_and_are_pictures(study) -> None:
         ),
         (
             {"explanations": {"sensitivity": {"items": 3}}},
-            {"map", "deletion", "figure"},
+            {"open_maps", "map", "deletion", "figure"},
         ),
     ],
 )

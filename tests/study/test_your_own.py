@@ -67,7 +67,7 @@ def test_a_change_of_the_file_redoes_what_was_made_by_it(study: Path) -> None:
         done = planned(study, study / "study.yaml")
     finally:
         file.write_text(before)
-    assert {"module", "map", "open_expectations"} <= set(done)
+    assert {"module", "open_maps", "map", "open_expectations"} <= set(done)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_change_of_the_file_redoes_what_was_made_by_it(study: Path) -> None:
         ("other = 3", "no function or class 'method'"),
         ("method = 3", "is a int, not a function"),
         ("def method(value, x): return x", "must have one value per voxel"),
-        ("def method(value, x): return x[0] / 0", "its map is not finite"),
+        ("def method(value, x): return x[0] / 0", "its relevance is not finite"),
         ("def method(value, x): raise ValueError('odd')", "ValueError: odd"),
     ],
 )
@@ -156,4 +156,4 @@ def test_own_samplers_and_methods_work_on_volumes(tmp_path: Path) -> None:
     assert np.allclose(change, -contribution, rtol=1e-4, atol=1e-6)
     (tmp_path / "helper.py").write_text("FACTOR = 3.0\n")
     again = planned(tmp_path, config)
-    assert set(again) >= {"map", "open_expectations"}
+    assert set(again) >= {"open_maps", "map", "open_expectations"}

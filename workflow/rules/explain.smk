@@ -63,38 +63,63 @@ rule explain:
         "2>&1 | tee {log:q}"
 
 
-rule map:
-    """Compute the maps of a method that does not redraw windows."""
+rule open_maps:
+    """Create the store of an explanation by a direct method, or keep it if nothing changed."""
     input:
         data=of(plan.data_of, "explanation"),
         classifier=of(plan.classifier_file_of, "explanation"),
         predictions=of(plan.predictions_of, "explanation"),
         files=of(plan.method_files, "explanation"),
     output:
-        f"{RESULTS}/relevance/{{explanation}}.zarr/zarr.json",
+        f"{RESULTS}/relevance/{{explanation}}.opened",
     log:
-        f"{RESULTS}/logs/map-{{explanation}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/map-{{explanation}}.tsv"
+        f"{RESULTS}/logs/open-{{explanation}}.log",
     wildcard_constraints:
         explanation=pattern(plan.mapped),
+    conda:
+        "../../envs/preddiff.yaml"
+    params:
+        settings=of(plan.map_settings, "explanation"),
+        inputs=of(plan.map_arguments, "explanation"),
+        store=f"{RESULTS}/relevance/{{explanation}}.zarr",
+        seed=study.seed,
+        code=of(plan.code_of_maps, "explanation"),
+    shell:
+        "preddiff open-maps {params.inputs:q} --settings {params.settings:q} "
+        "--seed {params.seed} --out {params.store:q} --marker {output:q} 2>&1 | tee {log:q}"
+
+
+rule map:
+    """Compute the missing maps of a shard's items."""
+    input:
+        f"{RESULTS}/relevance/{{explanation}}.opened",
+    output:
+        f"{RESULTS}/relevance/{{explanation}}.done/items-{{first}}-{{last}}.json",
+    log:
+        f"{RESULTS}/logs/map-{{explanation}}-{{first}}-{{last}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/map-{{explanation}}-{{first}}-{{last}}.tsv"
+    wildcard_constraints:
+        explanation=pattern(plan.mapped),
+        first=r"\d+",
+        last=r"\d+",
     conda:
         "../../envs/preddiff.yaml"
     threads: of(plan.threads_of, "explanation")
     resources:
         gpu=of(plan.gpus_of, "explanation"),
         mem_mb=growing(4000),
-        runtime=growing(60),
+        runtime=growing(120),
     params:
-        settings=of(plan.map_settings, "explanation"),
-        inputs=of(plan.map_arguments, "explanation"),
-        store=subpath(output[0], parent=True),
-        code=of(plan.code_of_map, "explanation"),
+        store=f"{RESULTS}/relevance/{{explanation}}.zarr",
+        first=lambda w: int(w.first),
+        last=lambda w: int(w.last),
     shell:
-        "preddiff map {params.inputs:q} --settings {params.settings:q} --threads {threads} "
-        "--out {params.store:q} 2>&1 | tee {log:q}"
+        "preddiff map {params.store:q} --first {params.first} --last {params.last} "
+        "--threads {threads} --marker {output:q} 2>&1 | tee {log:q}"
 
 
 # Too short for separate jobs on a cluster.
 localrules:
     open_expectations,
+    open_maps,

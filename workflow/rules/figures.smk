@@ -22,7 +22,7 @@ rule figure:
         "../../envs/preddiff.yaml"
     params:
         settings=of(plan.figure_settings, "figure"),
-        stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
+        stores=lambda w: plan.relevance_stores(study.figures[w.figure].explanations),
         code=of(plan.code_of_figure, "figure"),
     shell:
         "preddiff figure {params.stores:q} --settings {params.settings:q} --out {output.png:q} "

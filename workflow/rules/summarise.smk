@@ -29,7 +29,7 @@ rule relevance:
 rule nifti:
     """Write relevance as NIfTI files on the grid of the scans."""
     input:
-        relevance=f"{RESULTS}/relevance/{{explanation}}.zarr/zarr.json",
+        relevance=of(plan.relevance_of, "explanation"),
         data=of(plan.data_of, "explanation"),
     output:
         directory(f"{RESULTS}/relevance/{{explanation}}-nifti"),
@@ -38,7 +38,7 @@ rule nifti:
     conda:
         "../../envs/preddiff.yaml"
     params:
-        store=subpath(input.relevance, parent=True),
+        store=f"{RESULTS}/relevance/{{explanation}}.zarr",
         data=subpath(input.data, parent=True),
         code=code_of("nifti"),
     shell:
@@ -49,9 +49,7 @@ rule nifti:
 rule localise:
     """Score how well maps find known lesions."""
     input:
-        relevance=lambda w: [
-            plan.store("relevance", name) for name in plan.localised(w.classifier)
-        ],
+        relevance=lambda w: plan.relevance_of_all(plan.localised(w.classifier)),
         classifier=of(plan.classifier_file, "classifier"),
         data=lambda w: plan.training_data_of(w.classifier)[0],
     output:
@@ -72,7 +70,7 @@ rule localise:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
+        stores=lambda w: plan.relevance_stores(plan.localised(w.classifier)),
         classifier=subpath(input.classifier, parent=True),
         data=subpath(input.data, parent=True),
         code=code_of("localise"),
@@ -85,10 +83,9 @@ rule localise:
 rule deletion:
     """Compute deletion and insertion curves, in the order of each explanation."""
     input:
-        relevance=lambda w: [
-            plan.store("relevance", name)
-            for name in plan.compared_explanations(w.deletion)
-        ],
+        relevance=lambda w: plan.relevance_of_all(
+            plan.compared_explanations(w.deletion)
+        ),
         classifier=lambda w: plan.classifier_file_of(
             plan.filling_explanation(w.deletion)
         ),
@@ -117,7 +114,7 @@ rule deletion:
         mem_mb=growing(4000),
         runtime=growing(240),
     params:
-        stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
+        stores=lambda w: plan.relevance_stores(plan.compared_explanations(w.deletion)),
         classifier=subpath(input.classifier, parent=True),
         data=subpath(input.data, parent=True),
         gaussian=subpath(input.gaussian, parent=True),

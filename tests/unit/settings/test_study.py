@@ -60,7 +60,7 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         (
             "explanations.conditional.method",
             "magic",
-            "unknown kind 'magic': valid kinds are 'module', ",
+            "unknown kind 'magic': valid kinds are .*'module', ",
         ),
         ("explanations.digits-k1.estimator", "exact", "no exact expectations for networks"),
         ("explanations.digits-k1.nifti", True, "NIfTI files are written for volumes only"),

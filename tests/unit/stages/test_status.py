@@ -72,5 +72,5 @@ def test_what_a_killed_process_left_is_not_listed(store: Path) -> None:
 
 
 def test_folders_without_stores_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"{tmp_path}: there are no expectation stores"):
+    with pytest.raises(InputError, match=f"{tmp_path}: no explanations were started here"):
         report(tmp_path)

@@ -19,7 +19,8 @@ from preddiff.storage.aside import (
     size_of,
     stores_aside,
 )
-from preddiff.storage.expectations import BlockCounts, ExpectationStore
+from preddiff.storage.expectations import ExpectationStore
+from preddiff.storage.filled import BlockCounts
 from preddiff.storage.locks import exclusive
 from preddiff.storage.markers import Marker, job_file, marker_folder, markers_of
 from preddiff.storage.provenance import digest_json

@@ -35,7 +35,7 @@ NUMBERS = [
     *(
         f"classifiers/{name}.py"
         for name in (
-            "linear", "logistic", "network", "digits", "layers", "precision", "readout",
+            "linear", "logistic", "network", "digits", "hooks", "layers", "precision", "readout",
             "standardisation", "activations", "excitation", "excitation_rules",
             "explanation_network", "parts", "srae", "srae_losses", "srae_training",
         )
@@ -96,6 +96,9 @@ MORE = {
         "gradients": {"classifier": "logistic", "method": "sensitivity"},
         "concepts": {"classifier": "network", "method": "concepts", "targets": ["layer:relu4"]},
         "explained": {"classifier": "explained", "sampler": "grey", "k": 2},
+        "captum": {"classifier": "network", "method": "captum", "algorithm": "LRP"},
+        "captum-volumes": {"classifier": "logistic", "method": "captum", "algorithm": "Saliency"},
+        "rise": {"classifier": "network", "method": "rise"},
     },
 }  # fmt: skip
 
@@ -120,7 +123,7 @@ def _roots() -> dict[str, list[str]]:
         found: dict[str, Any] = {
             f"{OPEN} {name}": plan.code_of_expectations(name) for name in plan.redrawing
         }
-        found |= {f"map {name}": plan.code_of_map(name) for name in plan.mapped}
+        found |= {f"map {name}": plan.code_of_maps(name) for name in plan.mapped}
         found |= {f"{FIGURES} {name}": plan.code_of_figure(name) for name in plan.study.figures}
         found |= {
             f"classifier {name}": plan.code_of_classifier(name) for name in plan.study.classifiers

@@ -14,8 +14,9 @@ from hypothesis.extra.numpy import arrays
 
 from preddiff.engines.base import Expectations
 from preddiff.errors import InputError
-from preddiff.storage import expectations
-from preddiff.storage.expectations import BlockCounts, ExpectationStore, carry_over
+from preddiff.storage import filled
+from preddiff.storage.expectations import ExpectationStore
+from preddiff.storage.filled import BlockCounts, carry_over
 from tests.unit.storage.small import fill, make_store, random_block
 
 ARRAYS = ("reference", "change", "variance", "mean")
@@ -288,7 +289,7 @@ def test_zarr_names_temporary_files_as_expected(
     replaced = Path.replace
 
     def replace_and_look(self: Path, target: Path) -> Path:
-        seen.extend(path.name for path, item in expectations._chunk_files(self.parent, True))
+        seen.extend(path.name for path, item in filled._chunk_files(self.parent, True))
         return replaced(self, target)
 
     monkeypatch.setattr(Path, "replace", replace_and_look)

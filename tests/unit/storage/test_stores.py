@@ -9,7 +9,8 @@ import xarray as xr
 import zarr
 
 from preddiff.errors import InputError
-from preddiff.storage.expectations import BlockCounts, ExpectationStore
+from preddiff.storage.expectations import ExpectationStore
+from preddiff.storage.filled import BlockCounts
 from preddiff.storage.provenance import version
 from preddiff.storage.stores import (
     Variable,
