@@ -1,6 +1,7 @@
 """Concepts: where the features of an explanation network are, by excitation backpropagation."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -31,6 +32,9 @@ class _Layered(Protocol):
 
     module: nn.Module
     classes: Mapping[str, Sequence[int]]
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """Run the network in its precision."""
 
 
 @METHODS.register
@@ -80,7 +84,8 @@ class Concepts(MethodSettings):
             else (OUTPUT, [nodes.classes[item][column] for item in items])
             for column, target in enumerate(targets)
         ]
-        found = concept_maps(nodes.module, x, starts, self.layer)
+        with nodes.arithmetic():
+            found = concept_maps(nodes.module, x, starts, self.layer)
         with torch.no_grad():
             return [
                 Maps(
