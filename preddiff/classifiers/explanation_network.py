@@ -49,7 +49,8 @@ class ExplanationTraining(Settings):
     hidden: list[Positive] | None = Field(
         None,
         description="units of the layers between the activations and the x-features; default: 800 "
-        "and 100, as in the paper",
+        "and 100, as in the paper, but at most twice and once as many as there are activations",
+        min_length=1,
     )
     pull_away: Literal["features", "images"] = Field(
         "features",
@@ -82,9 +83,8 @@ class ExplanationTraining(Settings):
     )
     others: Positive = Field(8000, description="largest number of training items of other classes")
 
-    @property
-    def recipe(self) -> Recipe:
-        """Recipe of the training, with the defaults filled in."""
+    def recipe(self, units: int) -> Recipe:
+        """Recipe of the training on a layer of some units, with the defaults filled in."""
         several = len(self.classes) > 1
         given = (self.alpha, self.beta, self.eta)
         published = _WEIGHTS[self.pull_away, several]
@@ -92,7 +92,7 @@ class ExplanationTraining(Settings):
             default if one is None else one for one, default in zip(given, published, strict=True)
         )
         return Recipe(
-            hidden=tuple(_HIDDEN if self.hidden is None else self.hidden),
+            hidden=tuple(self.hidden or (min(2 * units, _HIDDEN[0]), min(units, _HIDDEN[1]))),
             features=self.features or _FEATURES[several],
             alpha=alpha,
             beta=beta,

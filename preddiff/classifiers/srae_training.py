@@ -30,6 +30,8 @@ _SPREAD = 6.0
 _ENOUGH = 0.3
 # Factors of beta and eta from a round that is not enough to the next.
 _MORE_BETA, _LESS_ETA = 1.2, 0.8
+# Of the factorisation that the x-features start from: updates, and what keeps quotients finite.
+_UPDATES, _TINY = 300, 1e-9
 # Seconds of training between two checkpoints.
 _INTERVAL = 20.0
 
@@ -131,9 +133,10 @@ def train(
 ) -> Trained:
     """Train an explanation network, in rounds, until enough of its features carry the scores.
 
-    A round pretrains the layers one after the other as autoencoders (squared error), starts the
-    head by a linear regression of the scores on the features, and trains everything together to
-    minimise::
+    A round pretrains the layers one after the other as autoencoders (squared error), the last one
+    from a non-negative factorisation of its inputs (ours; the paper's start is not known). It
+    starts the head by a linear regression of the scores on the features, and trains everything
+    together to minimise::
 
         alpha faithfulness + beta sparse reconstruction + eta pull-away
 
@@ -276,7 +279,8 @@ class _Round:
             inputs, decay = self._inputs(phase), 0.0
             parameters = [*pair[0].parameters(), *pair[1].parameters()]
             if start == 0:
-                _turn_round(pair[0], inputs)
+                with _random(self.seed, self.number, phase):
+                    self._start_pair(pair, inputs, last=phase == len(self.sizes) - 2)
         adam = torch.optim.Adam(parameters, _RATE, weight_decay=decay, fused=True)
         if moments:
             _restore(adam, moments)
@@ -330,6 +334,17 @@ class _Round:
         return linear_layers(self.head.encoder)[phase], linear_layers(self.decoder)[-1 - phase]
 
     @torch.no_grad()
+    def _start_pair(self, pair: tuple[nn.Linear, nn.Linear], inputs: Tensor, *, last: bool) -> None:
+        """Start the pretraining of a layer where its units, and what they decode to, are alive."""
+        if last:
+            _start_from_parts(*pair, inputs)
+        else:
+            _turn_round(pair[0], inputs)
+            for parameter in pair[1].parameters():
+                # What it decodes is never negative; where it is 0 for all items, it stays so.
+                parameter.abs_()
+
+    @torch.no_grad()
     def _inputs(self, phase: int) -> Tensor:
         """Inputs of a layer of the encoder, without dropout."""
         found = self.z
@@ -340,12 +355,8 @@ class _Round:
     @torch.no_grad()
     def _start_head(self) -> None:
         """Fit the scores to the features by least squares: yhat = v . E + b."""
-        features = self._inputs(len(self.sizes) - 1).double()
-        ones = torch.ones((len(features), 1), dtype=torch.float64)
-        # The driver for matrices without full rank, since a feature may be 0 for all items.
-        found = torch.linalg.lstsq(torch.cat([features, ones], 1), self.y.double(), driver="gelsd")
-        self.head.contributions.weight.copy_(found.solution[:-1].T)
-        self.head.scores.bias.copy_(found.solution[-1])
+        features, head = self._inputs(len(self.sizes) - 1), self.head
+        _fit(head.contributions.weight, head.scores.bias, features, self.y)
 
     @torch.no_grad()
     def summary(self, own: Tensor) -> dict[str, Any]:
@@ -381,6 +392,36 @@ def _turn_round(layer: nn.Linear, inputs: Tensor) -> None:
         signs = torch.where(layer(inputs).median(0).values < 0, -1.0, 1.0)
         layer.weight.mul_(signs[:, None])
         layer.bias.mul_(signs)
+
+
+@torch.no_grad()
+def _start_from_parts(encode: nn.Linear, decode: nn.Linear, inputs: Tensor) -> None:
+    """Start a layer and its decoder from a non-negative factorisation of its inputs.
+
+    From random weights, some of a few features stay 0 for all items, and others mix. Multiplicative
+    updates of Lee and Seung (2001) find parts that are not negative, as what decodes features is;
+    least squares give the layer that tells how much of each part there is.
+    """
+    parts = torch.rand((encode.out_features, inputs.shape[1])) * inputs.mean() + _TINY
+    codes = torch.rand((len(inputs), encode.out_features)) + _TINY
+    for _ in range(_UPDATES):
+        codes *= (inputs @ parts.T) / (codes @ (parts @ parts.T) + _TINY)
+        parts *= (codes.T @ inputs) / (codes.T @ codes @ parts + _TINY)
+    # Features have the scale of the inputs.
+    scale = codes.square().mean(0).sqrt() / (inputs.square().mean().sqrt() + _TINY) + _TINY
+    decode.weight.copy_((parts * scale[:, None]).T)
+    decode.bias.zero_()
+    _fit(encode.weight, encode.bias, inputs, codes / scale)
+
+
+def _fit(weight: Tensor, bias: Tensor, inputs: Tensor, wanted: Tensor) -> None:
+    """Set the weights of a linear layer by least squares."""
+    ones = torch.ones((len(inputs), 1), dtype=torch.float64)
+    design = torch.cat([inputs.double(), ones], 1)
+    # The driver for matrices without full rank, since a unit may be 0 for all items.
+    found = torch.linalg.lstsq(design, wanted.double(), driver="gelsd").solution
+    weight.copy_(found[:-1].T)
+    bias.copy_(found[-1])
 
 
 @contextlib.contextmanager

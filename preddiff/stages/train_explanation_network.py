@@ -118,7 +118,7 @@ def _train(found: ConceptData, settings: ExplanationTraining, seed: int, out: Pa
         torch.from_numpy(z),
         torch.from_numpy(np.ascontiguousarray(y)),
         torch.from_numpy(own),
-        settings.recipe,
+        settings.recipe(z.shape[1]),
         seed,
         CheckpointFolder(out / _CHECKPOINTS, fingerprint),
         lambda number, epochs: _bar(number, settings.rounds, epochs),
