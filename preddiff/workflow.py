@@ -20,6 +20,7 @@ from preddiff.methods.selection import code_of_maps
 from preddiff.paths import Key, Paths, trackable
 from preddiff.settings.options import write_settings
 from preddiff.storage.provenance import digest_code
+from preddiff.targets import LAYER
 
 # Number of forward passes that one hour of a GPU is assumed to suffice for, and largest number of
 # items per job.
@@ -336,7 +337,17 @@ class Plan(Paths):
     @cached_property
     def compared(self) -> dict[str, Key]:
         """Tables of deletion curves, with dataset and classifier of the compared explanations."""
-        return {name: key for name, key in self.predicted.items() if self._conditional(key)}
+        return {
+            name: key
+            for name, key in self.predicted.items()
+            if self._conditional(key) and any(map(self._is_of_a_class, self._of_pair(key)))
+        }
+
+    def _is_of_a_class(self, explanation: str) -> bool:
+        """Whether a target of an explanation is a probability or logit, which curves follow."""
+        one = self.study.explanations[explanation]
+        kinds = {text.partition(":")[0] for text in one.targets or [one.default_target]}
+        return not kinds <= {LAYER, "map"}
 
     def _of_pair(self, key: Key) -> list[str]:
         return [

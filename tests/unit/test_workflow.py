@@ -96,6 +96,24 @@ def test_default_study_keeps_its_paths(settings: dict[str, Any]) -> None:
     assert len(wanted) == len(set(wanted))
 
 
+@pytest.mark.parametrize(
+    ("targets", "compared"),
+    [
+        (["layer:relu5"], []),
+        (["map:relu5:1"], []),
+        (["layer:relu5", "logit:3"], ["digits-network"]),
+    ],
+)
+def test_there_are_curves_only_if_a_target_is_of_a_class(
+    settings: dict[str, Any], targets: list[str], compared: list[str]
+) -> None:
+    kept = settings["explanations"]["digits-conditional"] | {"targets": targets}
+    concepts = {"method": "concepts", "classifier": "network", "targets": ["layer:relu5"]}
+    settings["explanations"] = {"digits-conditional": kept, "concepts": concepts}
+    settings["figures"] = {}
+    assert list(plan_of(settings).compared) == compared
+
+
 def test_shards_cover_every_item_once(settings: dict[str, Any]) -> None:
     settings["explanations"]["conditional"]["items_per_job"] = 40
     plan = plan_of(settings)
