@@ -15,6 +15,8 @@ from preddiff.errors import InputError
 from preddiff.methods.base import METHODS, Maps, MethodSettings, Nodes
 from preddiff.targets import Target
 
+# All activations of a batch are in memory.
+_ITEMS_PER_BATCH = 8
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
@@ -53,6 +55,11 @@ class Concepts(MethodSettings):
         "that are never negative, such as those after a ReLU",
         min_length=1,
     )
+
+    @property
+    def items_per_batch(self) -> int:
+        """Number of items for which the network is traced once; more would take more memory."""
+        return _ITEMS_PER_BATCH
 
     def provenance(self) -> dict[str, object]:
         """Layer at which backpropagation stops."""
@@ -140,7 +147,8 @@ def concept_maps(
     InputError
         As `Excitation` does.
     """
-    runs = {layer: Excitation(network, x, layer, stop) for layer, _ in starts}
+    layers = dict.fromkeys(layer for layer, _ in starts)
+    runs = {layer: Excitation(network, x, layer, stop) for layer in layers}
     mode: Any = _INTERPOLATION[x.ndim - 2]
     found = []
     for layer, numbers in starts:

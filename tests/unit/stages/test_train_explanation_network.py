@@ -90,7 +90,10 @@ def test_concepts_are_measured_beside_baselines(data: Path) -> None:
     assert list(table) == ["system", "class", "measure", "value", "items"]
     assert table["system"].unique().tolist() == ["srae", "nmf", "pca"]
     measures = json.loads((data.parent / "xnn" / "cv.json").read_text())
-    values = table[table["system"] == "srae"].set_index(["class", "measure"])["value"]
+    locality = table[table["measure"] == "locality"]["value"]
+    assert len(locality) == 3 and locality.between(0, 1).all()
+    own = table[(table["system"] == "srae") & (table["measure"] != "locality")]
+    values = own.set_index(["class", "measure"])["value"]
     for (name, measure), value in values.items():
         known = measures[str(name)][measure]
         assert (known is None and np.isnan(value)) or known == pytest.approx(value, rel=1e-3)
