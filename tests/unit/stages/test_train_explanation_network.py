@@ -172,7 +172,7 @@ def test_too_few_items_of_a_class_are_counted(data: Path) -> None:
     write_store(
         data.parent / "few.zarr", images, classes=CLASSES, numbers=[n % 3 for n in range(60)]
     )
-    with pytest.raises(InputError, match="'3' has 0 training items in .*few.zarr.* at least 10"):
+    with pytest.raises(InputError, match=r"'3' has 0 training items in .*few\.zarr.* at least 10"):
         train_explanation_network(
             data.parent / "few.zarr", data.parent / "base", QUICK, 1, data.parent / "xnn"
         )
