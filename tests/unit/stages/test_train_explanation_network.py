@@ -149,6 +149,9 @@ def test_checkpoints_of_other_settings_are_not_read(tmp_path: Path) -> None:
     assert found is not None and found[1] == {"round": 4}
     assert all(torch.equal(found[0][name], tensors[name]) for name in tensors)
     assert others.read("one") is None and ours.read("two") is None
+    ours.remove("one")
+    ours.remove("two")
+    assert ours.read("one") is None
     (tmp_path / "two.safetensors").write_bytes(b"no checkpoint")
     assert ours.read("two") is None
 
