@@ -147,8 +147,13 @@ def attach(
     with graph.graph.inserting_after(z):
         graph.graph.call_module(NAME, (z,))
     graph.graph.lint()
-    # Modules are in the order of their calls, so that the last one is the network's own.
-    return fx.GraphModule(graph, graph.graph, type(network).__name__).eval()
+    attached = fx.GraphModule(graph, graph.graph, type(network).__name__)
+    for name, part in list(attached.named_children()):
+        if name != NAME:
+            # After the head: the last layer with weights stays the network's own.
+            delattr(attached, name)
+            attached.add_module(name, part)
+    return attached.eval()
 
 
 def _means(graph: fx.Graph, node: fx.Node, maps: int, axes: int | None) -> fx.Node:

@@ -83,6 +83,10 @@ class Checkpoints(Protocol):
         """Keep tensors and facts under a name, in place of earlier ones."""
         ...
 
+    def remove(self, name: str) -> None:
+        """Forget what is kept under a name."""
+        ...
+
 
 class Forgetful:
     """Checkpoints that keep nothing."""
@@ -92,6 +96,9 @@ class Forgetful:
 
     def write(self, name: str, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> None:
         """Keep nothing."""
+
+    def remove(self, name: str) -> None:
+        """Forget nothing."""
 
 
 # Shows the progress of a round, from its number and its epochs: gives what is called with 1 for
@@ -262,6 +269,7 @@ class _Round:
                 self._phase(later, epochs[later], start, state, done)
         state = {name: t.clone() for name, t in self.model.state_dict().items()}
         self.kept.write(f"round-{self.number}", state, {"round": self.number})
+        self.kept.remove("current")
         return state
 
     def _phase(

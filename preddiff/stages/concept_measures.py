@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from preddiff.datasets.items import Items
 from preddiff.devices import use_cores
 from preddiff.errors import InputError
 from preddiff.evaluation.concept_data import explained_by, read_concept_data
-from preddiff.evaluation.concepts import baseline, compare_systems
+from preddiff.evaluation.concepts import System, baseline, compare_systems
 from preddiff.progress import progress
 from preddiff.settings.base import validate
 from preddiff.settings.options import add_path, add_threads
@@ -87,21 +88,23 @@ def concept_measures(data: Path, classifier: Path, out: Path) -> None:
     decoder = decoder_of(head.sizes)
     weights = classifier / "decoder.safetensors"
     load_state_dict(decoder, read_state_dict(weights), str(weights))
-    held_out, training = found.held_out, found.training
-    systems = {"srae": explained_by(head, decoder, held_out.activations)}
+    z, y, seed = found.training.activations, found.training.scores, about["seed"] % 2**32
+    fitted = {kind: baseline(kind, z, y, head.sizes[-1], seed) for kind in _BASELINES}
+    explain: dict[str, Callable[[NDArray[np.float32]], System]] = {
+        "srae": partial(explained_by, head, decoder),
+        **fitted,
+    }
+    systems = {name: one(found.held_out.activations) for name, one in explain.items()}
     features: dict[str, Features] = {"srae": (f"{NAME}.features", None)}
-    for kind in _BASELINES:
-        fitted = baseline(
-            kind, training.activations, training.scores, head.sizes[-1], about["seed"] % 2**32
-        )
-        systems[kind] = fitted(held_out.activations)
-        features[kind] = (found.layer, torch.from_numpy(fitted.model.components_))
+    features |= {
+        kind: (found.layer, torch.from_numpy(one.model.components_)) for kind, one in fitted.items()
+    }
     masses = masses_of(network, items, found.names, features)
     for kind, mass in masses.items():
         # An absent feature is nowhere.
         mass[systems[kind].features == 0] = 0
     names = [network.classes[number] for number in found.classes]
-    write_tsv(compare_systems(systems, held_out, names, masses), out, digits=_DIGITS)
+    write_tsv(compare_systems(systems, found.held_out, names, masses), out, digits=_DIGITS)
 
 
 def masses_of(

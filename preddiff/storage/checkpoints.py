@@ -46,5 +46,9 @@ class CheckpointFolder:
         with write_atomically(self._path(name)) as temporary:
             safetensors.torch.save_file(copied, temporary, header)
 
+    def remove(self, name: str) -> None:
+        """Delete what is kept under a name, if there is anything."""
+        self._path(name).unlink(missing_ok=True)
+
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"

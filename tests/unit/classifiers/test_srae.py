@@ -13,6 +13,7 @@ from torch import nn
 from preddiff.classifiers.explanation_network import describe
 from preddiff.classifiers.layers import WithMeans, list_layers
 from preddiff.classifiers.network import Network, NetworkNodes, located, prepared
+from preddiff.classifiers.precision import InFloat32, keep_head_in_float32
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.srae import ExplanationHead, attach, decoder_of
 from preddiff.classifiers.srae_losses import faithfulness, pull_away, sparse_reconstruction
@@ -206,6 +207,19 @@ def test_features_and_contributions_are_layers() -> None:
     assert found[5] == Target("map", "xnn.contributions:5") and len(found) == 7
     with pytest.raises(InputError, match="has maps 0 to 5"):
         expand(["map:xnn.contributions:6"], stored.count_maps)
+
+
+def in_parts() -> nn.Module:
+    layers = list(network())
+    return nn.Sequential(nn.Sequential(*layers[:6]), nn.Sequential(*layers[6:])).eval()
+
+
+@pytest.mark.parametrize(("made", "layer"), [(network, "7"), (in_parts, "1.1")])
+def test_the_last_layer_that_reduced_precision_spares_is_the_networks_own(made, layer) -> None:
+    attached = attach(made(), layer, head(), 0)
+    keep_head_in_float32(attached)
+    kept = [part.layer for part in attached.modules() if isinstance(part, InFloat32)]
+    assert [part.out_features for part in kept] == [4]
 
 
 def test_there_is_one_explanation_network_per_network() -> None:

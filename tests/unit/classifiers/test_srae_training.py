@@ -156,6 +156,9 @@ class Memory:
             if self.last == 0:
                 raise Killed
 
+    def remove(self, name: str) -> None:
+        self.found.pop(name, None)
+
 
 def bits(one: Trained) -> list[bytes]:
     parts = [*one.head.state_dict().values(), *one.decoder.state_dict().values()]
@@ -178,6 +181,7 @@ def test_a_training_that_was_killed_gives_the_same_bits(last: int, monkeypatch) 
     torch.manual_seed(2)
     shown = torch.random.get_rng_state()
     found = train(*arguments, checkpoints=kept)
+    assert kept.found.keys() == {"round-0", "round-1"}
     assert bits(found) == bits(expected) and found.rounds == expected.rounds
     assert found.chosen == expected.chosen
     # The state of torch's own random numbers is left as it was.

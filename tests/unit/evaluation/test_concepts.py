@@ -143,7 +143,8 @@ def test_baselines_find_what_they_are_made_for(kind: str) -> None:
     assert values["a", "rmse_relative"] < 0.05 and values[ALL, "reconstruction"] < 0.05
     assert system.contributions.shape == (200, 2, 3)
     np.testing.assert_allclose(
-        system.scores - system.contributions.sum(2), np.broadcast_to(system.scores[0] - system.contributions[0].sum(1), (200, 2))
+        system.scores - system.contributions.sum(2),
+        np.broadcast_to(system.scores[0] - system.contributions[0].sum(1), (200, 2)),
     )
     if kind == "pca":
         assert values["a", "orthogonality"] < 1e-6

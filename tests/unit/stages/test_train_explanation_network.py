@@ -152,6 +152,9 @@ def test_checkpoints_of_other_settings_are_not_read(tmp_path: Path) -> None:
     assert found is not None and found[1] == {"round": 4}
     assert all(torch.equal(found[0][name], tensors[name]) for name in tensors)
     assert others.read("one") is None and ours.read("two") is None
+    ours.remove("one")
+    ours.remove("two")
+    assert ours.read("one") is None
     (tmp_path / "two.safetensors").write_bytes(b"no checkpoint")
     assert ours.read("two") is None
 
@@ -175,7 +178,7 @@ def test_too_few_items_of_a_class_are_counted(data: Path) -> None:
     write_store(
         data.parent / "few.zarr", images, classes=CLASSES, numbers=[n % 3 for n in range(60)]
     )
-    with pytest.raises(InputError, match="'3' has 0 training items in .*few.zarr.* at least 10"):
+    with pytest.raises(InputError, match=r"'3' has 0 training items in .*few\.zarr.* at least 10"):
         train_explanation_network(
             data.parent / "few.zarr", data.parent / "base", QUICK, 1, data.parent / "xnn"
         )
