@@ -117,6 +117,9 @@ class Paths:
         for one in self.study.explanations.values():
             for dataset in (self.study.explained_dataset(one), self.study.sampled_dataset(one)):
                 keys.append(self.data_key(dataset, one.classifier))
+        for name, classifier in self.study.classifiers.items():
+            if classifier.training_dataset is not None:
+                keys.append(self.data_key(classifier.training_dataset, name))
         return distinct_names(keys)
 
     @cached_property

@@ -20,6 +20,7 @@ from preddiff.methods.selection import code_of_maps
 from preddiff.paths import Key, Paths, distinct_names, trackable
 from preddiff.settings.options import write_settings
 from preddiff.storage.provenance import digest_code
+from preddiff.targets import LAYER
 
 # Number of forward passes that one hour of a GPU is assumed to suffice for, and largest number of
 # items per job.
@@ -129,6 +130,8 @@ class Plan(Paths):
         arguments = ["--settings", write_settings(one.stage_settings)]
         for data in self.training_data_of(classifier):
             arguments += ["--data", str(Path(data).parent), "--seed", str(self.study.seed)]
+        for file in self.base_of(classifier):
+            arguments += ["--classifier", str(Path(file).parent)]
         for weights in self.weights_of(classifier):
             arguments += ["--state-dict", weights]
         return arguments
@@ -143,6 +146,11 @@ class Plan(Paths):
         dataset = self.study.classifiers[classifier].training_dataset
         return [] if dataset is None else [self.data(dataset, classifier)]
 
+    def base_of(self, classifier: str) -> list[str]:
+        """Description of the network that a classifier is made from; empty if there is none."""
+        base = self.study.classifiers[classifier].base_classifier
+        return [] if base is None else [self.classifier_file(base)]
+
     def weights_of(self, classifier: str) -> list[str]:
         """Weights that a rule downloads for a classifier; empty if there are none."""
         wanted = self.study.classifiers[classifier].weights_to_fetch
@@ -151,7 +159,7 @@ class Plan(Paths):
     def code_of_classifier(self, classifier: str) -> str:
         """Digest of the code that makes a classifier."""
         one = self.study.classifiers[classifier]
-        return code_of(one.command, root_of(one))
+        return code_of(one.command, root_of(one), *(one.code if one.base_classifier else ()))
 
     # Explanations
 
@@ -329,7 +337,17 @@ class Plan(Paths):
     @cached_property
     def compared(self) -> dict[str, Key]:
         """Tables of deletion curves, with dataset and classifier of the compared explanations."""
-        return {name: key for name, key in self.predicted.items() if self._conditional(key)}
+        return {
+            name: key
+            for name, key in self.predicted.items()
+            if self._conditional(key) and any(map(self._is_of_a_class, self._of_pair(key)))
+        }
+
+    def _is_of_a_class(self, explanation: str) -> bool:
+        """Whether a target of an explanation is a probability or logit, which curves follow."""
+        one = self.study.explanations[explanation]
+        kinds = {text.partition(":")[0] for text in one.targets or [one.default_target]}
+        return not kinds <= {LAYER, "map"}
 
     def _of_pair(self, key: Key) -> list[str]:
         return [
@@ -401,6 +419,15 @@ class Plan(Paths):
         """Data store of the annotated images."""
         return self.data(*self.objects[objects])
 
+    @property
+    def explaining(self) -> list[str]:
+        """Names of the classifiers that explain another network of the study."""
+        return [n for n, one in self.study.classifiers.items() if one.base_classifier is not None]
+
+    def code_of_concepts(self, classifier: str) -> str:
+        """Digest of the code that the measures of an explanation network depend on."""
+        return code_of("concept-measures", *self.study.classifiers[classifier].code)
+
     # Figures
 
     def figure_settings(self, figure: str) -> str:
@@ -439,4 +466,5 @@ class Plan(Paths):
         wanted += [self.table("localisation", f"{name}-summary") for name in self.localising]
         wanted += [self.table("localisation", f"{name}-summary") for name in self.objects]
         wanted += [self.table("deletion", f"{name}-summary") for name in self.compared]
+        wanted += [self.table("concepts", name) for name in self.explaining]
         return wanted + [f"{self.results}/figures/{name}.png" for name in self.study.figures]

@@ -1,6 +1,7 @@
 """Protocol of classifiers, and base class and registry of the kinds of classifiers."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -94,6 +95,21 @@ class Classifier(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Unit:
+    """What a unit of a layer stands for.
+
+    Attributes
+    ----------
+    name : str
+    class_number : int, optional
+        Number of the class that it speaks for or against.
+    """
+
+    name: str
+    class_number: int | None = None
+
+
 class ClassifierSettings(Settings):
     """A classifier, and how it is made.
 
@@ -138,6 +154,15 @@ class ClassifierSettings(Settings):
         return None
 
     @property
+    def base_classifier(self) -> str | None:
+        """Name of the network of the study that it is made from; None if there is none."""
+        return None
+
+    def on(self, base: "ClassifierSettings") -> "ClassifierSettings":
+        """Return these settings with those of the network that they name as `base_classifier`."""
+        return self
+
+    @property
     def stage_settings(self) -> Settings:
         """Settings of the subcommand that makes the classifier."""
         return self
@@ -178,6 +203,24 @@ class ClassifierSettings(Settings):
         )
 
     @classmethod
+    def code_of_stored(cls, architecture: Mapping[str, Any]) -> tuple[str, ...]:
+        """Definitions that the output of a stored network depends on; see `rebuild`."""
+        return cls.code_of_network()
+
+    @classmethod
+    def unit(cls, architecture: Mapping[str, Any], layer: str, number: int) -> Unit | None:
+        """Return what a unit of a layer stands for, for figures; None if nothing is known.
+
+        Parameters
+        ----------
+        architecture : mapping
+            As in `rebuild`.
+        layer : str
+        number : int
+        """
+        return None
+
+    @classmethod
     def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> Any:
         """Rebuild a network of this kind, without weights.
 
@@ -202,3 +245,14 @@ class ClassifierSettings(Settings):
 
 
 CLASSIFIERS: Registry[type[ClassifierSettings]] = Registry("preddiff.classifiers")
+
+
+def kind_of(architecture: Mapping[str, Any]) -> str:
+    """Name of the kind whose settings describe a network: the key of its description.
+
+    Raises
+    ------
+    StopIteration
+        If no kind describes it.
+    """
+    return next(name for name in CLASSIFIERS.names() if name in architecture)

@@ -217,6 +217,28 @@ def copy_sharing_tensors(network: nn.Module) -> nn.Module:
     return copied
 
 
+def traced_nodes(network: nn.Module) -> tuple[fx.GraphModule, dict[str, fx.Node]]:
+    """Trace a network without operations in place; return the graph, and its nodes by name.
+
+    Raises
+    ------
+    InputError
+        If torch.fx cannot trace it.
+    """
+    return _trace(network)
+
+
+def node_of(layer: str, nodes: Mapping[str, fx.Node]) -> fx.Node:
+    """Find the node of a layer among those of `traced_nodes`; names as in `WithMeans`.
+
+    Raises
+    ------
+    InputError
+        If there is no such layer.
+    """
+    return _node(layer, nodes)
+
+
 def _trace(network: nn.Module) -> tuple[fx.GraphModule, dict[str, fx.Node]]:
     """Trace a network without in-place operations; return the graph, and its nodes by name."""
     # Importing torchvision takes seconds.

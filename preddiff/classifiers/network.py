@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx, nn
 
-from preddiff.classifiers.base import CLASSIFIERS
+from preddiff.classifiers.base import CLASSIFIERS, kind_of
 from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict, write_state_dict
 from preddiff.classifiers.hooks import Hookable
 from preddiff.classifiers.layers import (
@@ -50,8 +50,8 @@ class Network:
     module : nn.Module
         In eval mode, without gradients of its parameters.
     architecture : mapping
-        What it is built from: {"torchvision": name}, {"module": file, "factory": name, "digest":
-        of the file} or {"digits": width}.
+        What it is built from, under the name of its kind: {"torchvision": name}, {"module": file,
+        "factory": name, "digest": of the file}, {"digits": width}, ...
     classes : tuple of str
     training_size : int
         Number N of training instances, for the Laplace correction.
@@ -78,12 +78,12 @@ class Network:
     @property
     def kind(self) -> str:
         """Kind of classifier that made it."""
-        return next(name for name in CLASSIFIERS.names() if name in self.architecture)
+        return kind_of(self.architecture)
 
     @property
     def code(self) -> tuple[str, ...]:
         """Definitions that its output depends on: roots of `digest_code`."""
-        return CLASSIFIERS[self.kind].code_of_network()
+        return CLASSIFIERS[self.kind].code_of_stored(self.architecture)
 
     @property
     def channels(self) -> int:
@@ -173,10 +173,9 @@ class Network:
         """Write `weights.safetensors` and, last, `classifier.json`."""
         folder.mkdir(parents=True, exist_ok=True)
         write_state_dict(self.module, folder / _WEIGHTS)
-        architecture = dict(self.architecture)
-        if "module" in architecture:
-            file = Path(architecture["module"]).resolve()
-            architecture["module"] = os.path.relpath(file, folder.resolve())
+        architecture = _with_files(
+            self.architecture, lambda file: os.path.relpath(file.resolve(), folder.resolve())
+        )
         description = {
             "kind": KIND,
             "architecture": architecture,
@@ -203,8 +202,7 @@ class Network:
             about = json.loads((folder / "classifier.json").read_text())
             architecture = about["architecture"]
             classes = tuple(str(name) for name in about["classes"])
-            kind = next(name for name in CLASSIFIERS.names() if name in architecture)
-            built = CLASSIFIERS[kind].rebuild(architecture, len(classes), folder)
+            built = CLASSIFIERS[kind_of(architecture)].rebuild(architecture, len(classes), folder)
             weights = folder / _WEIGHTS
             if digest_file(weights) != about["weights"]:
                 raise InputError(
@@ -226,6 +224,22 @@ class Network:
             ) from None
         except (KeyError, TypeError, ValueError, StopIteration) as error:
             raise InputError(f"{folder}: not a stored network, or damaged ({error})") from None
+
+
+def located(architecture: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Description of a network that was read from a folder, for storing it in another one."""
+    return _with_files(architecture, lambda file: str((folder / file).resolve()))
+
+
+def _with_files(architecture: Mapping[str, Any], change: Callable[[Path], str]) -> dict[str, Any]:
+    """Change the paths of Python files in a description, and in those that it contains."""
+    found: dict[str, Any] = {
+        key: _with_files(part, change) if isinstance(part, Mapping) else part
+        for key, part in architecture.items()
+    }
+    if "module" in found:
+        found["module"] = change(Path(found["module"]))
+    return found
 
 
 def prepared(network: nn.Module) -> nn.Module:
@@ -317,6 +331,11 @@ class NetworkNodes:
         By item: the number of each target's class.
     device : torch.device
     precision : {"float32", "tf32", "bfloat16"}
+
+    Attributes
+    ----------
+    module : nn.Module
+        The network, with the layers that targets can name.
     """
 
     def __init__(
@@ -341,7 +360,7 @@ class NetworkNodes:
             # Convolutions on a CPU are faster in channels-last layout.
             _use_channels_last(module, (2, network.channels, *network.space))
         self.network: WithMeans | Hookable = WithMeans(module, readout.layers)
-        self._module = module
+        self.module = module
 
     def __call__(self, x: Tensor, item: str) -> Tensor:
         """Compute float64 values (n, targets) for standardised inputs (n, channels, *space)."""
@@ -373,7 +392,7 @@ class NetworkNodes:
         InputError
             If there is no such layer, or torch.fx cannot trace the network.
         """
-        graph = traced_up_to(self._module, layers)
+        graph = traced_up_to(self.module, layers)
 
         def compute(x: Tensor) -> dict[str, Tensor]:
             with self.arithmetic():
@@ -390,7 +409,7 @@ class NetworkNodes:
         InputError
             If no layer has maps, or torch.fx cannot trace the network.
         """
-        return last_maps(self._module, x[None])
+        return last_maps(self.module, x[None])
 
     def hookable(self, layer: str | None = None) -> "NetworkNodes":
         """Return the same nodes over a copy of the network that fits hooks; see `Hookable`.
@@ -401,7 +420,7 @@ class NetworkNodes:
             If there is no such layer, or torch.fx cannot trace the network.
         """
         copied = copy.copy(self)
-        copied.network = Hookable(self._module, self.readout.layers, layer)
+        copied.network = Hookable(self.module, self.readout.layers, layer)
         return copied
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
@@ -421,4 +440,4 @@ class NetworkNodes:
         InputError
             If torch.fx cannot trace it.
         """
-        return traced(self._module, self.network.layers)
+        return traced(self.module, self.network.layers)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from preddiff.classifiers.base import CLASSIFIERS, Unit, kind_of
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import KIND, Network, check, prepared
 from preddiff.classifiers.networks import NetworkSettings
@@ -32,6 +33,22 @@ def load_classifier(folder: Path) -> LinearClassifier | Network:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: not a stored classifier, or damaged ({error})") from None
     return Network.load(folder) if kind == KIND else LinearClassifier.load(folder)
+
+
+def unit_of(folder: Path, layer: str, number: int) -> Unit | None:
+    """Return what a unit of a stored classifier's layer stands for; None if nothing is known.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the classifier, which is not loaded.
+    layer : str
+    number : int
+    """
+    architecture = json.loads((folder / "classifier.json").read_text()).get("architecture")
+    if architecture is None:
+        return None
+    return CLASSIFIERS[kind_of(architecture)].unit(architecture, layer, number)
 
 
 def require_fit(items: Items, classifier: LinearClassifier | Network) -> None:

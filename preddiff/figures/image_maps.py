@@ -11,6 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import Field
 
+from preddiff.classifiers.base import Unit
+from preddiff.classifiers.stored import unit_of
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.evaluation.predictions import TOP, read_predictions
@@ -50,6 +52,7 @@ class ImageMaps:
         about = self.dataset.attrs
         inputs = Inputs.of(path, about)
         self.data = Items(inputs.data)
+        self._classifier = inputs.classifier
         self.classes: list[str] = about["classes"]
         self.k = int(about["k"])
         # Stores of version 0.1.0 do not say; those of a method were of sensitivity maps.
@@ -96,7 +99,20 @@ class ImageMaps:
         value = float(self.dataset["prediction"][row, target])
         shown = f"p = {value:.3g}" if node.kind == "probability" else f"logit {value:.1f}"
         rank = self.rank(item, number)
-        return f"{self._class(number)}\n{rank}{shown}"
+        return f"{self.class_name(number)}\n{rank}{shown}"
+
+    def unit(self, target: int) -> Unit:
+        """Return what the unit that a target names stands for; by default, its layer and number."""
+        node = Target.parse(self.targets[target])
+        known = unit_of(self._classifier, node.layer, node.number)
+        return known or Unit(f"{node.layer}, map {node.number}")
+
+    def items_of_class(self, number: int) -> list[str]:
+        """List the explained items that the classifier takes for a class; all if unknown."""
+        if self.predictions is None:
+            return self.items
+        top = self.predictions["top1"]
+        return [item for item in self.items if int(top.loc[item]) == number]
 
     def rank(self, item: str, number: int) -> str:
         """Return the rank of a class among an item's predictions, as "rank 1, "; "" if unknown."""
@@ -114,7 +130,8 @@ class ImageMaps:
         found = str(self.predictions.loc[item, "name"])
         return f"{name}\n({shorten(found, 28)})" if found else name
 
-    def _class(self, number: int) -> str:
+    def class_name(self, number: int) -> str:
+        """Return the name of a class, shortened for labels."""
         return shorten(self.classes[number], 28)
 
 

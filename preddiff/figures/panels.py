@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -19,6 +21,9 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114])
 _FAINT = 0.45
 # Width of a panel, in inches.
 _PANEL = 1.9
+# Colours and opacity of overlays.
+_OVERLAY = "jet"
+_EXPONENT = 0.8
 
 
 @dataclass(frozen=True)
@@ -31,20 +36,23 @@ class Panel:
         Pixel values from 0 to 1.
     values : array (height, width), optional
         Map that is drawn over the image, or instead of it.
-    shows : {"image", "relevance", "magnitude"}
-        The image, relevance over the faint image, or a map of magnitudes in grey.
+    shows : {"image", "relevance", "magnitude", "overlay"}
+        The image, relevance over the faint image, a map of magnitudes in grey, or a map of
+        magnitudes over the image (`blend`).
     title, note : str
         Text above and below the image.
+    title_colour : str
     unit : str
         Unit of relevance, printed with the largest magnitude.
     """
 
     image: NDArray[np.floating]
     values: NDArray[np.floating] | None = None
-    shows: Literal["image", "relevance", "magnitude"] = "image"
+    shows: Literal["image", "relevance", "magnitude", "overlay"] = "image"
     title: str = ""
     note: str = ""
     unit: str = ""
+    title_colour: str = "black"
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,11 @@ def draw_panels(rows: Sequence[Row], *, threshold: float, colormap: str, title: 
             axes.set_axis_on()
             _draw(axes, panel, threshold, colormap)
         axes_of_row[0].set_ylabel(row.label, fontsize=7)
-    if any(panel.shows == "relevance" for row in rows for panel in row.panels):
+    shown = {panel.shows for row in rows for panel in row.panels}
+    if "relevance" in shown:
         _draw_scale(figure, list(grid.flat), threshold, colormap)
+    if "overlay" in shown:
+        _draw_overlay_scale(figure, list(grid.flat))
     return figure
 
 
@@ -97,13 +108,37 @@ def grey(image: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(image[0], dtype=np.float64)
 
 
+def blend(image: NDArray[np.floating], values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Lay a map over an image: (1 - A^0.8) image + A^0.8 jet(A).
+
+    This is the overlay of Qi, Khorram, Li (2017), with A the map divided by its maximum.
+
+    Parameters
+    ----------
+    image : array (1 or 3, height, width)
+        Pixel values from 0 to 1.
+    values : array (height, width)
+        Not negative; 0 everywhere leaves the image as it is.
+
+    Returns
+    -------
+    array (height, width, 3)
+    """
+    share = np.asarray(values, dtype=np.float64) / (float(values.max()) or 1.0)
+    opacity = share[..., None] ** _EXPONENT
+    picture = np.moveaxis(np.broadcast_to(image, (3, *image.shape[1:])), 0, -1)
+    return (1 - opacity) * np.clip(picture, 0, 1) + opacity * colormaps[_OVERLAY](share)[..., :3]
+
+
 def _draw(axes: Axes, panel: Panel, threshold: float, colormap: str) -> None:
     hide_frame(axes)
-    axes.set_title(panel.title, fontsize=7)
+    axes.set_title(panel.title, fontsize=7, color=panel.title_colour)
     note = panel.note
     if panel.shows == "image" or panel.values is None:
         picture = np.moveaxis(panel.image, 0, -1) if len(panel.image) == 3 else panel.image[0]
         axes.imshow(np.clip(picture, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    elif panel.shows == "overlay":
+        axes.imshow(blend(panel.image, panel.values), interpolation="nearest")
     elif panel.shows == "magnitude":
         # Clipped, because a few very large gradients would leave the rest black.
         top = float(np.percentile(panel.values, 99.5)) or 1.0
@@ -127,12 +162,23 @@ def _colours(values: NDArray[np.floating], scale: Scale) -> NDArray[np.float64]:
     return colours
 
 
-def _draw_scale(figure: Figure, axes: list[Axes], threshold: float, colormap: str) -> None:
-    mappable = ScalarMappable(Normalize(-1, 1), colormap)
+def _draw_bar(figure: Figure, axes: list[Axes], lowest: float, colormap: str) -> Colorbar:
+    mappable = ScalarMappable(Normalize(lowest, 1), colormap)
     height = figure.get_size_inches()[1]
     # At most as tall as two rows of panels.
     share = min(0.8, 2 * _PANEL / height)
-    bar = figure.colorbar(mappable, ax=axes, shrink=share, aspect=25, pad=0.02)
+    return figure.colorbar(mappable, ax=axes, shrink=share, aspect=25, pad=0.02)
+
+
+def _draw_overlay_scale(figure: Figure, axes: list[Axes]) -> None:
+    bar = _draw_bar(figure, axes, 0, _OVERLAY)
+    bar.set_ticks([0, 1])
+    bar.ax.tick_params(labelsize=6)
+    bar.set_label("share of each map's maximum", fontsize=6)
+
+
+def _draw_scale(figure: Figure, axes: list[Axes], threshold: float, colormap: str) -> None:
+    bar = _draw_bar(figure, axes, -1, colormap)
     bar.set_ticks([-1, -threshold, 0, threshold, 1], labels=["-1", "", "0", "", "1"])
     bar.ax.tick_params(labelsize=6)
     bar.set_label(

@@ -169,6 +169,8 @@ class MethodSettings(TargetSettings):
     redraws_windows : bool
     is_random : bool
         Whether maps depend on a seed.
+    needs_layers : bool
+        Whether it explains classifiers with hidden layers only.
     shows_evidence : bool
         Whether maps show evidence for (positive) and against (negative) a target, instead of
         magnitudes.
@@ -182,6 +184,7 @@ class MethodSettings(TargetSettings):
 
     redraws_windows: ClassVar[bool] = False
     is_random: ClassVar[bool] = False
+    needs_layers: ClassVar[bool] = False
     shows_evidence: ClassVar[bool] = True
     default_target: ClassVar[str] = "probability:top-1"
     seconds_per_item: ClassVar[float] = 1.0

@@ -62,6 +62,10 @@ class Study(Settings):
     @model_validator(mode="after")
     def _check_consistency(self) -> "Study":
         for name, classifier in self.classifiers.items():
+            if classifier.base_classifier is not None:
+                base = self._base_of(f"classifiers.{name}.classifier", classifier.base_classifier)
+                self.classifiers[name] = classifier.on(base)
+        for name, classifier in self.classifiers.items():
             if name.endswith(_TABLE_SUFFIXES):
                 raise ValueError(
                     f"classifiers.{name}: names that end in {' or '.join(_TABLE_SUFFIXES)} are "
@@ -95,9 +99,26 @@ class Study(Settings):
         sampler = self.sampler_of(explanation)
         return (sampler.dataset if sampler else None) or self.explained_dataset(explanation)
 
+    def _base_of(self, where: str, name: str) -> ClassifierSettings:
+        _require_known(where, name, self.classifiers)
+        base = self.classifiers[name]
+        if base.base_classifier is not None:
+            raise ValueError(
+                f"{where}: '{name}' explains a network itself: name the network that it explains, "
+                f"'{base.base_classifier}'"
+            )
+        if not base.is_network or not base.has_layers:
+            raise ValueError(f"{where}: '{name}' has no layers; name a network")
+        return base
+
     def _check_training(self, where: str, classifier: ClassifierSettings) -> None:
         name = classifier.training_dataset
         if name is None:
+            if classifier.base_classifier is not None:
+                raise ValueError(
+                    f"{where}.dataset: this key is required, because classifier "
+                    f"'{classifier.base_classifier}' has no dataset"
+                )
             return
         _require_known(f"{where}.dataset", name, self.datasets)
         _check_fit(f"{where}.dataset", classifier, name, self.datasets[name])
@@ -113,6 +134,11 @@ class Study(Settings):
             raise ValueError(f"{where}.{error}") from None
         dataset = self.datasets[name]
         _check_fit(where, classifier, name, dataset)
+        if explanation.needs_layers and not classifier.has_layers:
+            raise ValueError(
+                f"{where}.classifier: the method needs a classifier with hidden layers, which "
+                f"'{explanation.classifier}' does not have: choose a network"
+            )
         self._check_targets(where, explanation, classifier)
         if explanation.sampler_name is not None:
             self._check_sampler(where, explanation, classifier, dataset)

@@ -147,6 +147,24 @@ def test_tables_of_lesions_and_of_objects_are_different_files(settings: dict[str
     assert plan.explanations_of_objects("logistic.a") == ["e0", "e3"]
 
 
+@pytest.mark.parametrize(
+    ("targets", "compared"),
+    [
+        (["layer:relu5"], []),
+        (["map:relu5:1"], []),
+        (["layer:relu5", "logit:3"], ["digits-network"]),
+    ],
+)
+def test_there_are_curves_only_if_a_target_is_of_a_class(
+    settings: dict[str, Any], targets: list[str], compared: list[str]
+) -> None:
+    kept = settings["explanations"]["digits-conditional"] | {"targets": targets}
+    concepts = {"method": "concepts", "classifier": "network", "targets": ["layer:relu5"]}
+    settings["explanations"] = {"digits-conditional": kept, "concepts": concepts}
+    settings["figures"] = {}
+    assert list(plan_of(settings).compared) == compared
+
+
 def test_shards_cover_every_item_once(settings: dict[str, Any]) -> None:
     settings["explanations"]["conditional"]["items_per_job"] = 40
     plan = plan_of(settings)
@@ -200,6 +218,38 @@ def test_samplers_learn_from_their_own_dataset(settings: dict[str, Any]) -> None
     assert plan.sampled_data_of("marginal") == "results/phantom/data/others.zarr/zarr.json"
     assert "results/phantom/data/others.zarr" in plan.open_arguments("marginal")
     assert plan.data_of("marginal") == "results/phantom/data/cohort.zarr/zarr.json"
+
+
+def test_an_explanation_network_is_made_from_another_network(settings: dict[str, Any]) -> None:
+    settings["datasets"]["images"] = {"images": "images"}
+    settings["classifiers"] |= {
+        "alexnet": {"kind": "torchvision", "name": "alexnet", "resize": 256, "crop": 224},
+        "three": {"kind": "explanation-network", "classifier": "network", "classes": ["3"]},
+        "photos": {
+            "kind": "explanation-network",
+            "classifier": "alexnet",
+            "dataset": "images",
+            "classes": ["9"],
+        },
+    }
+    plan = plan_of(settings)
+    folder = "results/phantom/classifiers"
+    assert plan.base_of("three") == [f"{folder}/network/classifier.json"]
+    assert plan.base_of("network") == []
+    arguments = plan.classifier_arguments("three")
+    assert arguments[arguments.index("--classifier") + 1] == f"{folder}/network"
+    assert arguments[arguments.index("--data") + 1] == "results/phantom/data/digits.zarr"
+    # Names of a study do not change results.
+    assert set(json.loads(arguments[1])).isdisjoint({"classifier", "dataset", "kind"})
+    # Images as the network sees them, though no explanation uses them.
+    assert plan.training_data_of("photos") == ["results/phantom/data/images-256-224.zarr/zarr.json"]
+    assert "images-256-224" in plan.image_stores
+    wanted = plan.everything()
+    for name in ("three", "photos"):
+        assert f"results/phantom/tables/concepts-{name}.tsv" in wanted
+        assert f"{folder}/{name}/cv.json" in wanted
+    # A change of the network's own code changes what explains it.
+    assert plan.code_of_classifier("three") != plan.code_of_classifier("photos")
 
 
 def test_patterns_match_names_and_nothing_else() -> None:

@@ -9,6 +9,7 @@ for kind in plan.classifier_kinds:
             kind.command.replace("-", "_")
         input:
             data=of(plan.training_data_of, "classifier"),
+            base=of(plan.base_of, "classifier"),
             weights=of(plan.weights_of, "classifier"),
             files=of(plan.classifier_inputs, "classifier"),
         output:

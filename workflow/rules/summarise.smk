@@ -85,10 +85,9 @@ rule localise:
 rule localise_images:
     """Score how well maps find annotated objects of images."""
     input:
-        relevance=lambda w: [
-            plan.store("relevance", name)
-            for name in plan.explanations_of_objects(w.objects)
-        ],
+        relevance=lambda w: plan.relevance_of_all(
+            plan.explanations_of_objects(w.objects)
+        ),
         data=of(plan.data_of_objects, "objects"),
     output:
         table=f"{RESULTS}/tables/localisation-{{objects}}.tsv",
@@ -110,7 +109,7 @@ rule localise_images:
         mem_mb=growing(4000),
         runtime=growing(120),
     params:
-        stores=lambda w, input: [str(Path(path).parent) for path in input.relevance],
+        stores=lambda w: plan.relevance_stores(plan.explanations_of_objects(w.objects)),
         data=subpath(input.data, parent=True),
         code=code_of("localise-images"),
     shell:
@@ -166,6 +165,38 @@ rule deletion:
         "--random-orders {params.orders} --seed {params.seed} --threads {threads} "
         "--out {output.table:q} --summary {output.summary:q} --curves {output.curves:q} "
         "2>&1 | tee {log:q}"
+
+
+rule concept_measures:
+    """Measure an explanation network beside NMF and PCA, on held-out items."""
+    input:
+        classifier=of(plan.classifier_file, "classifier"),
+        data=lambda w: plan.training_data_of(w.classifier),
+    output:
+        report(
+            f"{RESULTS}/tables/concepts-{{classifier}}.tsv",
+            caption="../report/concepts.rst",
+            category="Tables",
+            labels={"table": "concepts", "of": "{classifier}"},
+        ),
+    log:
+        f"{RESULTS}/logs/concept-measures-{{classifier}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/concept-measures-{{classifier}}.tsv"
+    wildcard_constraints:
+        classifier=pattern(plan.explaining),
+    conda:
+        "../../envs/preddiff.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+    params:
+        classifier=subpath(input.classifier, parent=True),
+        data=lambda w, input: str(Path(input.data[0]).parent),
+        code=of(plan.code_of_concepts, "classifier"),
+    shell:
+        "preddiff concept-measures --data {params.data:q} --classifier {params.classifier:q} "
+        "--threads {threads} --out {output:q} 2>&1 | tee {log:q}"
 
 
 # Too short for separate jobs on a cluster.

@@ -62,6 +62,11 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
             "magic",
             "unknown kind 'magic': valid kinds are .*'module', ",
         ),
+        (
+            "explanations.digits-sensitivity",
+            {"method": "concepts", "classifier": "logistic"},
+            "digits-sensitivity.classifier: the method needs a classifier with hidden layers",
+        ),
         ("explanations.digits-k1.estimator", "exact", "no exact expectations for networks"),
         ("explanations.digits-k1.nifti", True, "NIfTI files are written for volumes only"),
         ("explanations.digits-k1.sampler", "location", "by location .grid. needs volumes"),
@@ -96,6 +101,58 @@ def test_bad_settings_are_refused_by_name(
 ) -> None:
     with pytest.raises(InputError, match=message):
         validate(Study, changed(settings, path, value), "configuration")
+
+
+def explained(**changes: Any) -> dict[str, Any]:
+    return {
+        "kind": "explanation-network", "classifier": "network", "classes": ["3"], **changes
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classifier": "netwrk"}, "classifiers.xnn.classifier: .*did you mean 'network'"),
+        ({"classifier": "logistic"}, "classifiers.xnn.classifier: 'logistic' has no layers"),
+        ({"classifier": "xnn"}, "explains a network itself: name the network that it explains"),
+        ({"dataset": "cohort"}, "takes images of one channel and 8 x 8 pixels, but .*'cohort'"),
+        ({"dataset": "digit"}, "classifiers.xnn.dataset: .*did you mean 'digits'"),
+        ({"classes": []}, "classifiers.xnn.classes"),
+        ({"alpha": -1}, "classifiers.xnn.alpha"),
+        ({"pull_away": "items"}, "classifiers.xnn.pull_away"),
+        ({"hidden": []}, "classifiers.xnn.hidden"),
+    ],
+)
+def test_bad_explanation_networks_are_refused(
+    settings: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    settings["classifiers"]["xnn"] = explained(**changes)
+    with pytest.raises(InputError, match=message):
+        validate(Study, settings, "configuration")
+
+
+def test_an_explanation_network_needs_a_dataset(settings: dict[str, Any]) -> None:
+    settings["datasets"]["images"] = {"images": "images"}
+    settings["classifiers"]["alexnet"] = {
+        "kind": "torchvision", "name": "alexnet", "resize": 256, "crop": 224
+    }  # fmt: skip
+    settings["classifiers"]["xnn"] = explained(classifier="alexnet")
+    message = "classifiers.xnn.dataset: this key is required, because classifier 'alexnet'"
+    with pytest.raises(InputError, match=message):
+        validate(Study, settings, "configuration")
+    settings["classifiers"]["xnn"]["dataset"] = "images"
+    assert validate(Study, settings, "configuration").classifiers["xnn"].channels == 3
+
+
+def test_an_explanation_network_is_as_the_network_that_it_explains(
+    settings: dict[str, Any],
+) -> None:
+    settings["classifiers"]["xnn"] = explained()
+    study = validate(Study, settings, "configuration")
+    xnn, network = study.classifiers["xnn"], study.classifiers["network"]
+    for name in ("dimensions", "channels", "space", "geometry", "training_dataset"):
+        assert getattr(xnn, name) == getattr(network, name)
+    assert set(network.code) < set(xnn.code)
 
 
 @pytest.mark.parametrize(

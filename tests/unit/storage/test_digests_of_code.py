@@ -36,7 +36,8 @@ NUMBERS = [
         f"classifiers/{name}.py"
         for name in (
             "linear", "logistic", "network", "digits", "hooks", "layers", "precision", "readout",
-            "standardisation",
+            "standardisation", "activations", "excitation", "excitation_rules",
+            "explanation_network", "parts", "srae", "srae_losses", "srae_training",
         )
     ),
     *(
@@ -83,6 +84,7 @@ MORE = {
             "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0],
         },
         "torchvision": {"kind": "torchvision", "name": "alexnet", "crop": 8, "resize": 8},
+        "explained": {"kind": "explanation-network", "classifier": "network", "classes": ["3"]},
     },
     "samplers": {"own": {"kind": "module", "module": "own.py:sampler"}},
     "explanations": {
@@ -95,6 +97,8 @@ MORE = {
             "classifier": "logistic", "method": "module", "module": "own.py:method",
         },
         "gradients": {"classifier": "logistic", "method": "sensitivity"},
+        "concepts": {"classifier": "network", "method": "concepts", "targets": ["layer:relu4"]},
+        "explained": {"classifier": "explained", "sampler": "grey", "k": 2},
         "captum": {"classifier": "network", "method": "captum", "algorithm": "LRP"},
         "captum-volumes": {"classifier": "logistic", "method": "captum", "algorithm": "Saliency"},
         "rise": {"classifier": "network", "method": "rise"},
@@ -129,6 +133,7 @@ def _roots() -> dict[str, list[str]]:
         }
         found |= {f"predict {name}": plan.code_of_predictions(name) for name in plan.predicted}
         found |= {f"deletion {name}": plan.code_of_deletion(name) for name in plan.compared}
+        found |= {f"concepts {name}": plan.code_of_concepts(name) for name in plan.explaining}
         for command in (
             "phantom", "fetch-oasis", "prepare", "prepare-images", "prepare-digits", "gaussian",
             "relevance", "nifti", "localise", "localise-images",
@@ -223,7 +228,7 @@ def test_a_doubled_grey_value_is_noticed(copy: Path) -> None:
     assert wrong != text
     path.write_text(wrong)
     changed = _changed(copy)
-    grey = {"grey", "digits-grey", "torchvision"}
+    grey = {"grey", "digits-grey", "torchvision", "explained"}
     assert changed == {f"{kind} {name}" for kind in (OPEN, STORED) for name in grey}
 
 
