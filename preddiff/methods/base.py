@@ -174,6 +174,8 @@ class MethodSettings(TargetSettings):
     shows_evidence : bool
         Whether maps show evidence for (positive) and against (negative) a target, instead of
         magnitudes.
+    has_first_stage : bool
+        Whether stores also contain `first_stage`, maps that are the same for all targets.
     default_target : str
         Default target of classifiers that rank classes.
     seconds_per_item : float
@@ -186,6 +188,7 @@ class MethodSettings(TargetSettings):
     is_random: ClassVar[bool] = False
     needs_layers: ClassVar[bool] = False
     shows_evidence: ClassVar[bool] = True
+    has_first_stage: ClassVar[bool] = False
     default_target: ClassVar[str] = "probability:top-1"
     seconds_per_item: ClassVar[float] = 1.0
     places: ClassVar[tuple[str, ...]] = (

@@ -96,6 +96,7 @@ class FeatureInversion(MethodSettings):
 
     is_random: ClassVar[bool] = True
     shows_evidence: ClassVar[bool] = False
+    has_first_stage: ClassVar[bool] = True
     seconds_per_item: ClassVar[float] = 8.0
     places: ClassVar[tuple[str, ...]] = (*MethodSettings.places, "items_at_once")
 

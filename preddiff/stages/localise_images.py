@@ -23,7 +23,8 @@ from preddiff.evaluation.objects import (
 from preddiff.evaluation.saliency import MEASURES as OF_MASKS
 from preddiff.progress import progress
 from preddiff.settings.options import add_path
-from preddiff.storage.stores import array, open_store
+from preddiff.storage.maps import open_relevance
+from preddiff.storage.stores import array
 from preddiff.storage.writers import beside, write_tsv
 
 # Significant digits of the tables.
@@ -115,7 +116,7 @@ class _Annotated:
     """The maps of a relevance store, and the annotations of their images."""
 
     def __init__(self, items: Items, path: Path) -> None:
-        group = open_store(path)
+        group = open_relevance(path)
         self._items, self._path = items, path
         self.names = [str(name) for name in np.asarray(array(group, "item")[:])]
         self._target = str(np.asarray(array(group, "target")[:1])[0])
