@@ -37,6 +37,11 @@ class ExplanationTraining(Settings):
         description="names or numbers of the classes whose scores (logits) it explains",
         min_length=1,
     )
+    members: Literal["labels", "scores"] = Field(
+        "labels",
+        description="which items count as those of a class: those with its label; or, for data "
+        "with few or no labels of these classes, the tenth of the items with the highest scores",
+    )
     layer: str | None = Field(
         None,
         description="layer whose activations it explains the scores by, which must not be "

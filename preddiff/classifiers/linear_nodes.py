@@ -65,6 +65,10 @@ class LinearNodes:
             "a linear classifier has no hidden layers, so a method that needs one cannot explain it"
         )
 
+    def folded(self) -> "LinearNodes":
+        """Return the same nodes: there is nothing to fold."""
+        return self
+
     def hookable(self, layer: str | None = None) -> "LinearNodes":
         """Return the same nodes over a copy of the network.
 

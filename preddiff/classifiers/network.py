@@ -18,9 +18,11 @@ from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict, wr
 from preddiff.classifiers.hooks import Hookable
 from preddiff.classifiers.layers import (
     OUTPUT,
+    FoldedWithMeans,
     WithMeans,
     copy_sharing_tensors,
     count_maps,
+    folded,
     last_maps,
     traced,
     traced_up_to,
@@ -361,6 +363,9 @@ class NetworkNodes:
             _use_channels_last(module, (2, network.channels, *network.space))
         self.network: WithMeans | Hookable = WithMeans(module, readout.layers)
         self.module = module
+        self._folds = False
+        self._last_maps: str | None = None
+        self._graphs: dict[tuple[str, ...], fx.GraphModule] = {}
 
     def __call__(self, x: Tensor, item: str) -> Tensor:
         """Compute float64 values (n, targets) for standardised inputs (n, channels, *space)."""
@@ -392,7 +397,11 @@ class NetworkNodes:
         InputError
             If there is no such layer, or torch.fx cannot trace the network.
         """
-        graph = traced_up_to(self.module, layers)
+        key = tuple(layers)
+        if key not in self._graphs:
+            graph = traced_up_to(self.module, layers)
+            self._graphs[key] = folded(graph) if self._folds else graph
+        graph = self._graphs[key]
 
         def compute(x: Tensor) -> dict[str, Tensor]:
             with self.arithmetic():
@@ -409,7 +418,23 @@ class NetworkNodes:
         InputError
             If no layer has maps, or torch.fx cannot trace the network.
         """
-        return last_maps(self.module, x[None])
+        if self._last_maps is None:
+            self._last_maps = last_maps(self.module, x[None])
+        return self._last_maps
+
+    def folded(self) -> "NetworkNodes":
+        """Return the same nodes, with batch normalisations as parts of convolutions.
+
+        Values differ by rounding only, and take less time. Networks that torch.fx cannot trace are
+        left as they are.
+        """
+        copied = copy.copy(self)
+        try:
+            copied.network = FoldedWithMeans(self.module, self.readout.layers)
+        except InputError:
+            return self
+        copied._folds, copied._graphs = True, {}
+        return copied
 
     def hookable(self, layer: str | None = None) -> "NetworkNodes":
         """Return the same nodes over a copy of the network that fits hooks; see `Hookable`.

@@ -262,7 +262,7 @@ class _Round:
             self.model.load_state_dict(own)
             moments = {n: t for n, t in current[0].items() if n.startswith("adam.")}
         with contextlib.ExitStack() as stack:
-            done = stack.enter_context((shown or _unseen)(self.number, sum(epochs)))
+            done = stack.enter_context((shown or _no_progress)(self.number, sum(epochs)))
             done(sum(epochs[:phase]) + epoch)
             for later in range(phase, layers + 1):
                 start, state = (epoch, moments) if later == phase else (0, None)
@@ -433,7 +433,7 @@ def _fit(weight: Tensor, bias: Tensor, inputs: Tensor, wanted: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def _unseen(number: int, epochs: int) -> Iterator[Callable[[int], object]]:
+def _no_progress(number: int, epochs: int) -> Iterator[Callable[[int], object]]:
     """Show no progress."""
     yield lambda count: None
 

@@ -21,6 +21,8 @@ from preddiff.evaluation.predictions import true_classes
 FEWEST = 10
 # Share of the items that is held out, if the dataset holds out none.
 _HELD_OUT = 0.2
+# Share of the items with the highest scores that count as those of a class without labels.
+_HIGHEST = 0.1
 
 
 @dataclass(frozen=True)
@@ -73,16 +75,24 @@ def read_concept_data(
         If a class is unknown, twice, or has too few items; or the layer is of no use.
     """
     chosen = _class_numbers(network, settings.classes)
-    truth = _true_classes(items, network)
+    by_scores = settings.members == "scores"
+    truth = np.full(len(items.names), -1) if by_scores else _true_classes(items, network)
     training, held_out = divide(truth, items.training, chosen, settings.others, seed)
-    _require_enough(items, truth[training], network, chosen)
+    if by_scores:
+        _require_enough_in_all(items, len(training))
+    else:
+        _require_enough(items, truth[training], network, chosen)
     if not len(held_out):
         raise InputError(f"{items.path} has too few items: none could be held out for measures")
     numbers = np.concatenate([training, held_out])
     expected(len(numbers))
     found = read_activations(network, settings.layer, items, numbers, done=done)
-    own = truth[numbers][:, None] == np.array(chosen)
     count = len(training)
+    if by_scores:
+        scores = found.logits[:, chosen]
+        own = scores >= np.quantile(scores[:count], 1 - _HIGHEST, axis=0)
+    else:
+        own = truth[numbers][:, None] == np.array(chosen)
     return ConceptData(
         found.layer,
         found.axes,
@@ -167,6 +177,14 @@ def _require_enough(
                 f"and an explanation network needs at least {FEWEST}: choose another class, or a "
                 "dataset with more items of it"
             )
+
+
+def _require_enough_in_all(items: Items, count: int) -> None:
+    if count * _HIGHEST < FEWEST:
+        raise InputError(
+            f"{items.path} has {count} training items, and an explanation network of their highest "
+            f"scores needs at least {round(FEWEST / _HIGHEST)}: use a dataset with more items"
+        )
 
 
 @torch.no_grad()

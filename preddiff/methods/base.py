@@ -49,6 +49,10 @@ class Nodes(Protocol):
         """
         ...
 
+    def folded(self) -> "Nodes":
+        """Return the same nodes in the form that takes least time, which changes rounding only."""
+        ...
+
     def hookable(self, layer: str | None = None) -> "Nodes":
         """Return the same nodes over a copy of the network that hooks of libraries fit.
 
@@ -259,6 +263,10 @@ class MethodSettings(TargetSettings):
             Number of targets.
         """
         return {}
+
+    def prepared(self, nodes: Nodes) -> Nodes:
+        """Return the form of the nodes that `maps` is given; called once for all items."""
+        return nodes
 
     def maps(
         self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target], seed: int

@@ -184,6 +184,10 @@ class FeatureInversion(MethodSettings):
             **{name: Extra(("target",), (targets,), text) for name, text in per_target.items()},
         }
 
+    def prepared(self, nodes: Nodes) -> Nodes:
+        """Fold batch normalisations, since each item takes many passes."""
+        return nodes.folded()
+
     def maps(
         self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target], seed: int
     ) -> Maps:

@@ -124,7 +124,7 @@ def _maps(
     targets = [Target.parse(text) for text in store.targets]
     device = device_of(method.device)
     by_item = dict(zip(store.items, classes.tolist(), strict=True))
-    nodes = classifier.nodes(targets, by_item, device)
+    nodes = method.prepared(classifier.nodes(targets, by_item, device))
     seed = int(store.about[PROVENANCE].get("seed", 0))
     for start in range(0, len(missing), method.items_per_batch):
         numbers = missing[start : start + method.items_per_batch]

@@ -105,7 +105,12 @@ def annotated(folder: Path, **datasets: dict[str, Any]) -> dict[str, Any]:
         "datasets": {name: {"images": str(folder), **keys} for name, keys in datasets.items()},
         "classifiers": {name: {**network, "crop": 8, "resize": 9} for name in ("a", "both")},
         "explanations": {
-            f"e{number}": {"classifier": classifier, "dataset": dataset, "method": "sensitivity"}
+            f"e{number}": {
+                "classifier": classifier,
+                "dataset": dataset,
+                "method": "sensitivity",
+                "items": ["image.png"],
+            }
             for number, (dataset, classifier) in enumerate(explained)
         },
     }

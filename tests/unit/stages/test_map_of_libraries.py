@@ -9,7 +9,8 @@ import pytest
 from preddiff.classifiers.digits import DigitTraining
 from preddiff.datasets.digits import DigitSettings
 from preddiff.errors import InputError
-from preddiff.stages import map as stage
+from preddiff.stages import open_maps
+from preddiff.stages.map import compute_maps
 from preddiff.stages.predict import predict
 from preddiff.stages.prepare_digits import prepare_digits
 from preddiff.stages.train_digits import train_digits
@@ -27,11 +28,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, *options: str) -> Path:
     parser = ArgumentParser()
-    stage.add_arguments(parser)
+    open_maps.add_arguments(parser)
     out = folder / f"{'-'.join(options).replace('/', '')}.zarr"
     where = [f"--data={folder}/digits.zarr", f"--classifier={folder}/network", "--device=cpu"]
     where += [f"--predictions={folder}/predictions.tsv", f"--out={out}", "--items=3"]
-    stage.run(parser.parse_args([*where, *options]))
+    open_maps.run(parser.parse_args([*where, *options]))
+    compute_maps(out)
     return out
 
 
