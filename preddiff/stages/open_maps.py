@@ -18,8 +18,10 @@ from preddiff.methods.selection import (
     target_classes,
 )
 from preddiff.settings.options import add_path, add_seed, add_settings, read_kind
+from preddiff.storage.aside import EXPECTATIONS
 from preddiff.storage.inputs import Inputs
-from preddiff.storage.maps import create_maps
+from preddiff.storage.maps import create_maps, is_store_of_maps
+from preddiff.storage.markers import remove_markers
 from preddiff.storage.provenance import digest_code, digest_json
 from preddiff.storage.shards import Opening, open_or_keep
 
@@ -114,4 +116,10 @@ def open_maps(inputs: Inputs, method: MethodSettings, seed: int, out: Path) -> l
         provenance=provenance,
         about=about,
     )
-    return open_or_keep(out, Opening(names, provenance, links, create))
+    is_of_windows = out.exists() and not is_store_of_maps(out)
+    changed = open_or_keep(out, Opening(names, provenance, links, create))
+    if is_of_windows:
+        # If the method that the explanation had before comes back, its relevance has to be computed
+        # again: the workflow does so after it has looked for missing expectations.
+        remove_markers(out.parent.parent / EXPECTATIONS / out.name)
+    return changed

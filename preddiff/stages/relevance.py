@@ -15,7 +15,9 @@ from preddiff.storage.aside import set_aside
 from preddiff.storage.expectations import ExpectationStore
 from preddiff.storage.files import replace_folder
 from preddiff.storage.inputs import Inputs
+from preddiff.storage.locks import exclusive
 from preddiff.storage.maps import is_store_of_maps
+from preddiff.storage.markers import opened_file
 from preddiff.storage.relevance import create_relevance, parts_to_write
 from preddiff.storage.stores import PROVENANCE, array
 from preddiff.targets import Target
@@ -47,8 +49,7 @@ def compute_relevance(expectations: Path, out: Path) -> None:
     evidence = _evidence(store.about)
     targets = [Target.parse(text) for text in store.targets]
     if is_store_of_maps(out):
-        # Of another method, which the explanation had before.
-        print(f"{out}: its maps are set aside as {set_aside(out)}", file=sys.stderr)
+        _set_maps_aside(out)
     with replace_folder(out) as folder:
         _create(folder, store, out)
         group = zarr.open_group(folder, mode="r+", use_consolidated=False)
@@ -60,6 +61,16 @@ def compute_relevance(expectations: Path, out: Path) -> None:
                 for stored, values in zip(arrays, zip(*found, strict=True), strict=True):
                     stored[part] = np.stack(values)
                 bar.update(part.stop - part.start)
+
+
+def _set_maps_aside(out: Path) -> None:
+    """Make room where another method, which the explanation had before, left its maps."""
+    with exclusive(out):
+        path = set_aside(out)
+        # If that method comes back, its store has to be opened again.
+        opened_file(out).unlink(missing_ok=True)
+    if path is not None:
+        print(f"{out}: its maps are set aside as {path}", file=sys.stderr)
 
 
 def _evidence(about: dict[str, Any]) -> Evidence:

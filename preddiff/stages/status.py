@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from preddiff.errors import InputError
-from preddiff.storage.aside import KINDS, size_of, stores_aside
+from preddiff.storage.aside import EXPECTATIONS, KINDS, size_of, stores_aside
 from preddiff.storage.filled import BlockCounts
 from preddiff.storage.locks import is_claimed
 from preddiff.storage.maps import is_store_of_maps
@@ -156,7 +156,7 @@ def _stores(folder: Path) -> list[Path]:
     """Stores of a study that jobs fill: all expectations, and maps of direct methods."""
     # Names of temporary folders begin with a dot.
     found = [path for kind in KINDS for path in sorted((folder / kind).glob("[!.]*.zarr"))]
-    return [path for path in found if path.parent.name == KINDS[0] or is_store_of_maps(path)]
+    return [path for path in found if path.parent.name == EXPECTATIONS or is_store_of_maps(path)]
 
 
 _HEADER = ("explanation", "items", "blocks", "done", "running", "rate", "time left", "failed")

@@ -27,7 +27,8 @@ from preddiff.storage.stores import PROVENANCE, provenance_of
 # Key of the provenance that holds one digest of all items of a store.
 ITEMS = "items"
 # Folders of a study with stores that jobs fill.
-KINDS = ("expectations", "relevance")
+EXPECTATIONS = "expectations"
+KINDS = (EXPECTATIONS, "relevance")
 _FOLDER = "aside"
 # Explanation; digest of the provenance; a number from 2 on if several have the same.
 _NAME = re.compile(r"([^.].*)-(?:[0-9a-f]{8}|damaged)(?:\.\d+)?", re.ASCII)

@@ -58,6 +58,11 @@ class Job:
         return items if self.last is None else min(self.last, items)
 
 
+def opened_file(store: Path) -> Path:
+    """File beside a store that tells the workflow that the store is open for its jobs."""
+    return store.with_suffix(".opened")
+
+
 def marker_folder(store: Path) -> Path:
     """Folder of the markers of a store."""
     return store.with_suffix(".done")

@@ -183,3 +183,27 @@ def test_volumes_and_a_linear_classifier(tmp_path: Path) -> None:
     assert found.dims == ("item", "target", "x", "y", "z")
     for maps in found.values:
         assert np.allclose(maps[0], np.abs(weights), rtol=1e-6)
+
+
+def test_an_explanation_can_change_its_method_and_change_back(
+    inputs: Path, whole: bytes, tmp_path: Path
+) -> None:
+    expectations, store = tmp_path / "expectations/maps.zarr", tmp_path / "relevance/maps.zarr"
+    data = ("--data", inputs / "data.zarr", "--classifier", inputs / "network")
+    settings = ("--items", ITEMS, "--targets", "logit:3", "--kind", "marginal", "--k", 4)
+    run("open", *data, *settings, "--samples", 2, "--out", expectations)
+    shard = tmp_path / "expectations/maps.done/items-0.json"
+    run("explain", expectations, "--marker", shard)
+    run("relevance", expectations, "--out", store)
+    windows = xr.open_zarr(store)["relevance"].values
+    opened = tmp_path / "relevance/maps.opened"
+    open_maps(inputs, store, "--marker", opened)
+    # Without the shard's marker, the workflow computes the relevance again if the method is back.
+    assert not shard.exists() and opened.exists()
+    run("map", store, "--marker", tmp_path / "relevance/maps.done/items-0.json")
+    assert bits(store) == whole
+    run("relevance", expectations, "--out", store)
+    assert np.array_equal(xr.open_zarr(store)["relevance"].values, windows)
+    assert not opened.exists() and not list((tmp_path / "relevance/maps.done").iterdir())
+    open_maps(inputs, store)
+    assert bits(store) == whole
