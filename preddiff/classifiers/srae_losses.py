@@ -72,10 +72,18 @@ def pull_away(contributions: Tensor, over: PullAway) -> Tensor:
     a = contributions.unsqueeze(1) if contributions.ndim == 2 else contributions
     rows = a.permute(1, 2, 0) if over == "features" else a.permute(1, 0, 2)
     directions = functional.normalize(rows + _SMALL, dim=2)
-    count = directions.shape[1]
-    cosines = directions @ directions.transpose(1, 2)
-    off = cosines - torch.diag_embed(torch.diagonal(cosines, dim1=1, dim2=2))
-    return (off**2).sum((1, 2)).mean() / max(1, count * (count - 1))
+    count, length = directions.shape[1:]
+    if count > length:
+        # The squared cosines of all pairs have the same sum as those of the transpose, which has
+        # fewer elements: with thousands of images, their pairs do not fit into memory.
+        products = directions.transpose(1, 2) @ directions
+        own = directions.square().sum(2).square().sum(1)
+        total = products.square().sum((1, 2)) - own
+    else:
+        cosines = directions @ directions.transpose(1, 2)
+        off = cosines - torch.diag_embed(torch.diagonal(cosines, dim1=1, dim2=2))
+        total = off.square().sum((1, 2))
+    return total.mean() / max(1, count * (count - 1))
 
 
 def _require_same(found: Tensor, wanted: Tensor) -> None:
