@@ -131,10 +131,10 @@ def traced(network: nn.Module, layers: Sequence[str] = ()) -> fx.GraphModule:
     InputError
         If there is no such layer, or torch.fx cannot trace the network.
     """
-    graph, nodes = _trace(network)
+    graph, nodes = traced_nodes(network)
     results = {OUTPUT: _end(graph).args[0]}
     for layer in layers:
-        node = _node(layer, nodes)
+        node = node_of(layer, nodes)
         with graph.graph.inserting_after(node):
             results[layer] = graph.graph.call_function(spatial_means, (node,))
     return _returning(graph, results)
@@ -161,8 +161,8 @@ def traced_up_to(network: nn.Module, layers: Sequence[str]) -> fx.GraphModule:
     InputError
         If there is no such layer, or torch.fx cannot trace the network.
     """
-    graph, nodes = _trace(network)
-    return _returning(graph, {layer: _node(layer, nodes) for layer in layers})
+    graph, nodes = traced_nodes(network)
+    return _returning(graph, {layer: node_of(layer, nodes) for layer in layers})
 
 
 def traced_with_tap(
@@ -185,15 +185,15 @@ def traced_with_tap(
     InputError
         If there is no such layer, or torch.fx cannot trace the network.
     """
-    graph, nodes = _trace(network)
-    node = _node(tapped, nodes)
+    graph, nodes = traced_nodes(network)
+    node = node_of(tapped, nodes)
     graph.add_submodule("tap", tap)
     with graph.graph.inserting_after(node):
         passed = graph.graph.call_module("tap", (node,))
     node.replace_all_uses_with(passed, lambda user: user is not passed)
     results = {OUTPUT: _end(graph).args[0]}
     for layer in layers:
-        read = _node(layer, nodes)
+        read = node_of(layer, nodes)
         read = passed if read is node else read
         with graph.graph.inserting_after(read):
             results[layer] = graph.graph.call_function(spatial_means, (read,))
@@ -213,7 +213,7 @@ def last_maps(network: nn.Module, x: Tensor) -> str:
     InputError
         If no layer has maps, or torch.fx cannot trace the network.
     """
-    graph, nodes = _trace(network)
+    graph, nodes = traced_nodes(network)
     with torch.inference_mode():
         ShapeProp(graph).propagate(x)
     modules = dict(graph.named_modules())
@@ -246,7 +246,7 @@ def _returning(graph: fx.GraphModule, results: dict[str, Any]) -> fx.GraphModule
 
 def list_layers(network: nn.Module, x: Tensor) -> list[Layer]:
     """List the layers with feature maps or units, for an input (1, channels, *space)."""
-    graph, nodes = _trace(network)
+    graph, nodes = traced_nodes(network)
     with torch.inference_mode():
         ShapeProp(graph).propagate(x)
     return [
@@ -275,22 +275,6 @@ def traced_nodes(network: nn.Module) -> tuple[fx.GraphModule, dict[str, fx.Node]
     InputError
         If torch.fx cannot trace it.
     """
-    return _trace(network)
-
-
-def node_of(layer: str, nodes: Mapping[str, fx.Node]) -> fx.Node:
-    """Find the node of a layer among those of `traced_nodes`; names as in `WithMeans`.
-
-    Raises
-    ------
-    InputError
-        If there is no such layer.
-    """
-    return _node(layer, nodes)
-
-
-def _trace(network: nn.Module) -> tuple[fx.GraphModule, dict[str, fx.Node]]:
-    """Trace a network without in-place operations; return the graph, and its nodes by name."""
     # Importing torchvision takes seconds.
     from torchvision.models.feature_extraction import NodePathTracer
 
@@ -343,8 +327,14 @@ def _is_in_place(method: str) -> bool:
     return method.endswith("_") and not method.endswith("__") and hasattr(Tensor, method[:-1])
 
 
-def _node(layer: str, nodes: Mapping[str, fx.Node]) -> fx.Node:
-    """Find the node of a layer, named as in `WithMeans`."""
+def node_of(layer: str, nodes: Mapping[str, fx.Node]) -> fx.Node:
+    """Find the node of a layer among those of `traced_nodes`; names as in `WithMeans`.
+
+    Raises
+    ------
+    InputError
+        If there is no such layer.
+    """
     if layer in nodes:
         return nodes[layer]
     inside = [node for name, node in nodes.items() if name.startswith(f"{layer}.")]
