@@ -3,7 +3,7 @@
 import argparse
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -45,9 +45,9 @@ def add_settings(
         help="all settings as one JSON object, instead of the options below",
     )
     added: set[str] = set(omit)
-    for key, field, kinds in _options(model):
+    for key, field, about in _options(model):
         if key not in added:
-            _add_option(group, key, field, kinds)
+            _add_option(group, key, field, about)
             added.add(key)
 
 
@@ -119,26 +119,45 @@ def _kind(arguments: argparse.Namespace, kinds: Registry[Any]) -> Any:
     return kinds[name]
 
 
-def _options(
-    model: "type[Settings] | Registry[Any]",
-) -> Iterator[tuple[str, FieldInfo, list[str]]]:
-    """Yield keys and fields of a model, and the kinds that have each key unless all do."""
+def _options(model: "type[Settings] | Registry[Any]") -> Iterator[tuple[str, FieldInfo, str]]:
+    """Yield keys, fields and descriptions of a model; what kinds say of a key in different words.
+
+    The field of a key of several kinds is that of the first.
+    """
     if isinstance(model, Registry):
-        fields: dict[str, tuple[FieldInfo, list[str]]] = {}
+        fields: dict[str, tuple[FieldInfo, dict[str, list[str]]]] = {}
         for kind in model:
-            for key, field, _ in _options(kind):
-                fields.setdefault(key, (field, []))[1].append(model.name_of(kind))
+            for key, field, about in _options(kind):
+                texts = fields.setdefault(key, (field, {}))[1]
+                texts.setdefault(about, []).append(model.name_of(kind))
         fields.pop(model.key, None)
-        yield model.key, _field_of_kinds(model), []
-        for key, (field, kinds) in fields.items():
-            yield key, field, [] if len(kinds) == len(model.names()) else kinds
+        selection = _field_of_kinds(model)
+        yield model.key, selection, _described(selection)
+        for key, (field, texts) in fields.items():
+            yield key, field, _of_kinds(texts, len(model.names()))
         return
     for key, field in model.model_fields.items():
         nested = model.registries.get(key) or _settings(field)
         if nested is None:
-            yield key, field, []
+            yield key, field, _described(field)
         else:
             yield from _options(nested)
+
+
+def _of_kinds(texts: Mapping[str, Sequence[str]], count: int) -> str:
+    """Join descriptions of a key, each with the kinds that it is of, unless it is of all."""
+    return ". ".join(
+        text if len(kinds) == count else f"{', '.join(kinds)}: {text}"
+        for text, kinds in texts.items()
+    )
+
+
+def _described(field: FieldInfo) -> str:
+    """Return the description of a field, with its default."""
+    about = field.description or ""
+    if "default: " in about:
+        return about
+    return f"{about} ({'required' if field.is_required() else f'default: {_shown(field.default)}'})"
 
 
 def _field_of_kinds(kinds: Registry[Any]) -> FieldInfo:
@@ -177,12 +196,9 @@ def _collected(
     return found
 
 
-def _add_option(group: Any, key: str, field: FieldInfo, kinds: Sequence[str]) -> None:
-    default = "required" if field.is_required() else f"default: {_shown(field.default)}"
-    default = "" if "default: " in (field.description or "") else f" ({default})"
-    only = f"{', '.join(kinds)}: " if kinds else ""
+def _add_option(group: Any, key: str, field: FieldInfo, about: str) -> None:
     keywords: dict[str, Any] = {
-        "help": f"{only}{field.description}{default}".replace("%", "%%"),
+        "help": about.replace("%", "%%"),
         "default": argparse.SUPPRESS,
         "dest": key,
     }
