@@ -52,7 +52,7 @@ def rows_of(one: ImageMaps, names: Sequence[str], figure: ImageFigureSettings) -
     if _FIRST not in one.dataset:
         raise InputError(
             f"explanation '{one.name}' has no masks of a first stage: this kind of figure shows "
-            "maps by feature inversion"
+            "maps by both stages of feature inversion"
         )
     texts = figure.targets or one.targets[:_TARGETS]
     rows = []

@@ -94,9 +94,8 @@ PRESETS = {
 class FeatureInversion(MethodSettings):
     """Guided feature inversion (Du et al. 2018): a mask made of the channels of a layer."""
 
-    is_random: ClassVar[bool] = True
+    needs_layers: ClassVar[bool] = True
     shows_evidence: ClassVar[bool] = False
-    has_first_stage: ClassVar[bool] = True
     seconds_per_item: ClassVar[float] = 8.0
     places: ClassVar[tuple[str, ...]] = (*MethodSettings.places, "items_at_once")
 
@@ -151,6 +150,16 @@ class FeatureInversion(MethodSettings):
     )
 
     @property
+    def is_random(self) -> bool:  # type: ignore[override]
+        """Whether the background is random; the optimisation is not."""
+        return self.background == "noise"
+
+    @property
+    def has_first_stage(self) -> bool:  # type: ignore[override]
+        """Whether the first stage is followed by another one."""
+        return self.stage == 2
+
+    @property
     def items_per_batch(self) -> int:
         """Number of items whose masks are optimised side by side."""
         return self.items_at_once
@@ -177,8 +186,9 @@ class FeatureInversion(MethodSettings):
             "stuck": "1 if a step was not taken, because all weights would have become zero",
         }
         space = ("y", "x") if len(shape) == 3 else ("x", "y", "z")
+        first = Extra(space, shape[1:], "mask of the first stage, for all targets")
         return {
-            "first_stage": Extra(space, shape[1:], "mask of the first stage, for all targets"),
+            **({"first_stage": first} if self.has_first_stage else {}),
             "weights": Extra(("target", "channel"), (targets, channels), "weights of the channels"),
             "loss": Extra(("target", "step"), (targets, steps), "loss before each step"),
             **{name: Extra(("target",), (targets,), text) for name, text in per_target.items()},
@@ -217,7 +227,8 @@ class FeatureInversion(MethodSettings):
         values = _values_of_rows(nodes, items, len(targets))
         if self.stage == 2:
             last = optimise(of_targets, last, contrast(of_targets, values), 1)
-        return _maps(problem.masks(first.weights)[:, 0], of_targets, last, values, targets)
+        masks = problem.masks(first.weights)[:, 0] if self.has_first_stage else None
+        return _maps(masks, of_targets, last, values, targets)
 
     def _features(self, nodes: Nodes, x: Tensor) -> Tensor:
         """Activations (items, channels, *units) of the layer that makes the masks."""
@@ -440,14 +451,18 @@ def _values_of_rows(nodes: Nodes, items: Sequence[str], targets: int) -> Functio
 
 
 def _maps(
-    first: Tensor, problem: Problem, last: Course, values: Function, targets: Sequence[Target]
+    first: Tensor | None,
+    problem: Problem,
+    last: Course,
+    values: Function,
+    targets: Sequence[Target],
 ) -> list[Maps]:
     """Collect the results of each item.
 
     Parameters
     ----------
-    first : tensor (items, *space)
-        Masks of the first stage.
+    first : tensor (items, *space), optional
+        Masks of the first stage, if there is another one.
     problem : Problem
     last : Course
     values : callable
@@ -460,10 +475,10 @@ def _maps(
             values(inputs) for inputs in (problem.x, problem.kept(masks), problem.without(masks))
         )
     found = []
-    for number, mask in enumerate(first):
+    for number in range(len(intact) // len(targets)):
         rows = slice(number * len(targets), (number + 1) * len(targets))
         extras = {
-            "first_stage": mask,
+            **({} if first is None else {"first_stage": first[number]}),
             "weights": last.weights[rows],
             "loss": last.losses[rows],
             "kept": kept[rows],
