@@ -134,8 +134,9 @@ class TargetSettings(Settings):
         None,
         description="targets to explain: probability:CLASS, logit:CLASS (CLASS: a name, a number, "
         "true, top-1, top-2, ...), layer:NAME for all feature maps of a layer, layer:NAME:0,7 for "
-        "some of them; default: probability:top-1 for networks (logit:top-1 for sensitivity maps "
-        "and Captum's methods), the probability of the second class for linear classifiers",
+        "some of them; default: the probability of the second class for linear classifiers; for "
+        "networks probability:top-1, but what their papers explain for methods sensitivity and "
+        "captum (logit:top-1) and concepts (layer:xnn.contributions)",
         min_length=1,
     )
     items: list[ItemName] | Positive | None = Field(
@@ -179,7 +180,7 @@ class MethodSettings(TargetSettings):
         Whether maps show evidence for (positive) and against (negative) a target, instead of
         magnitudes.
     has_first_stage : bool
-        Whether stores also contain `first_stage`, maps that are the same for all targets.
+        Whether stores also contain `first_stage`, maps of a stage before, the same for all targets.
     default_target : str
         Default target of classifiers that rank classes.
     seconds_per_item : float

@@ -67,6 +67,8 @@ class Captum(MethodSettings):
 
     # Their papers explain the score of a class before the softmax.
     default_target: ClassVar[str] = "logit:top-1"
+    # Of those that take many passes, such as 50 for integrated gradients.
+    seconds_per_item: ClassVar[float] = 10.0
 
     method: Literal["captum"] = Field(description="captum")
     algorithm: str = Field(
@@ -172,6 +174,11 @@ class Captum(MethodSettings):
         return bool(samples) or self._needs_distribution
 
     @property
+    def needs_layers(self) -> bool:  # type: ignore[override]
+        """Whether it explains by a layer."""
+        return "layer" in self._parameters
+
+    @property
     def shows_evidence(self) -> bool:  # type: ignore[override]
         """Whether its attributions are signed."""
         return not (
@@ -180,10 +187,9 @@ class Captum(MethodSettings):
             or self._argument("nt_type") in ("smoothgrad_sq", "vargrad")
         )
 
-    def provenance(self) -> dict[str, object]:
+    def provenance(self) -> dict[str, Any]:
         """Algorithm and arguments, and the version of Captum."""
-        chosen = self.model_dump(mode="json", include={"algorithm", "arguments", "layer", "cells"})
-        return {**chosen, "captum": importlib.metadata.version("captum")}
+        return {**super().provenance(), "captum": importlib.metadata.version("captum")}
 
     def maps(
         self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target], seed: int

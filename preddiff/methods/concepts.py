@@ -61,10 +61,6 @@ class Concepts(MethodSettings):
         """Number of items for which the network is traced once; more would take more memory."""
         return _ITEMS_PER_BATCH
 
-    def provenance(self) -> dict[str, object]:
-        """Layer at which backpropagation stops."""
-        return {"layer": self.layer}
-
     def maps(
         self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target], seed: int
     ) -> Maps:

@@ -26,6 +26,8 @@ class Rise(MethodSettings):
     is_random: ClassVar[bool] = True
     # A mean of values, weighted by masks; all positive for probabilities.
     shows_evidence: ClassVar[bool] = False
+    # Of 4000 masks.
+    seconds_per_item: ClassVar[float] = 60.0
 
     method: Literal["rise"] = Field(description="rise")
     masks: int = Field(4000, description="number of random masks", ge=2, lt=2**31)
@@ -38,10 +40,6 @@ class Rise(MethodSettings):
         description="what replaces hidden voxels: zero, the item's mean in each channel, or the "
         "blurred item",
     )
-
-    def provenance(self) -> dict[str, object]:
-        """Masks and fill."""
-        return self.model_dump(mode="json", include={"masks", "cells", "probability", "fill"})
 
     def maps(
         self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target], seed: int

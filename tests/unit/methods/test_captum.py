@@ -457,6 +457,7 @@ def test_provenance_holds_arguments_and_version() -> None:
 
     found = method("Occlusion", cells=2, arguments={"strides": 1}).provenance()
     assert found == {
+        "method": "captum",
         "algorithm": "Occlusion",
         "arguments": {"strides": 1},
         "layer": None,

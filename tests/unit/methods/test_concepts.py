@@ -98,7 +98,7 @@ def test_any_target_of_a_network_has_a_map() -> None:
 
 def test_the_layer_is_a_setting() -> None:
     method = Concepts(method="concepts", classifier="c", layer="conv")
-    assert method.provenance() == {"layer": "conv"}
+    assert method.provenance() == {"method": "concepts", "layer": "conv"}
     with pytest.raises(InputError, match="layer 'logits' has no feature maps"):
         wrong = Concepts(method="concepts", classifier="c", layer="logits")
         computed(network(), ["logit:c"], torch.rand(1, 8, 6), wrong)
