@@ -19,6 +19,7 @@ from preddiff.evaluation.predictions import TOP, read_predictions
 from preddiff.figures.base import FigureSettings
 from preddiff.figures.panels import Panel
 from preddiff.settings.base import ItemName, Positive
+from preddiff.storage.filled import FILLED
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.maps import open_relevance
 from preddiff.storage.stores import PROVENANCE, open_dataset
@@ -57,11 +58,17 @@ class ImageMaps:
         self.k = int(about["k"])
         # Stores of version 0.1.0 do not say; those of a method were of sensitivity maps.
         self.shows_evidence = bool(about.get("shows_evidence", "method" not in about[PROVENANCE]))
+        self.has_windows = FILLED not in about
         self.predictions: pd.DataFrame | None = (
             None if inputs.predictions is None else read_predictions(inputs.predictions)
         )
         self.items = [str(name) for name in self.dataset["item"].values]
         self.targets = [str(name) for name in self.dataset["target"].values]
+
+    @property
+    def described(self) -> str:
+        """Name of the explanation, with the side of its windows if it has any."""
+        return f"{self.name} (k = {self.k})" if self.has_windows else self.name
 
     def target(self, text: str) -> int:
         """Return the position of a target in the store."""
@@ -86,7 +93,8 @@ class ImageMaps:
             values,
             "relevance" if self.shows_evidence else "magnitude",
             title if title is not None else self.describe(item, target),
-            unit=node.unit,
+            # Attributions and masks are not evidence in bits.
+            unit=node.unit if self.has_windows else "",
         )
 
     def describe(self, item: str, target: int) -> str:

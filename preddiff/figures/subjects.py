@@ -10,7 +10,7 @@ from pydantic import Field
 
 from preddiff.figures.base import FIGURES
 from preddiff.figures.overlay import PLANES, Scale, View, draw_scale, draw_slice
-from preddiff.figures.volume_maps import RELEVANCE, Slices, VolumeFigureSettings, VolumeMaps
+from preddiff.figures.volume_maps import Slices, VolumeFigureSettings, VolumeMaps
 from preddiff.settings.base import Positive
 
 
@@ -37,6 +37,7 @@ class Subjects(VolumeFigureSettings, Slices):
             axis=one.axis,
             threshold=self.threshold,
             colormap=self.colormap,
+            scale_label=one.scale_label,
         )
 
 
@@ -51,6 +52,7 @@ def subjects(
     axis: int,
     threshold: float,
     colormap: str,
+    scale_label: str,
 ) -> Figure:
     """Draw one slice of several subjects of both classes, all on the same scale.
 
@@ -67,6 +69,7 @@ def subjects(
     threshold, colormap
         Share of the absolute maximum below which relevance is not shown, and name of a Matplotlib
         colour map.
+    scale_label : str
 
     Returns
     -------
@@ -84,5 +87,5 @@ def subjects(
         axes.set_axis_on()
         draw_slice(axes, view, number, volume, relevance, scale)
         axes.set_title(label, fontsize=7)
-    draw_scale(figure, list(grid.flat), scale, RELEVANCE)
+    draw_scale(figure, list(grid.flat), scale, scale_label)
     return figure

@@ -15,11 +15,15 @@ from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.figures.base import FigureSettings
 from preddiff.settings.base import ItemName
+from preddiff.storage.filled import FILLED
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.maps import open_relevance
 from preddiff.storage.stores import open_dataset
+from preddiff.targets import Target
 
-RELEVANCE = "relevance: weight of evidence [bits]"
+# Labels of scales, by what is explained.
+_WEIGHT_OF_EVIDENCE = "relevance: weight of evidence [bits]"
+_DIFFERENCE = "relevance: difference of log-odds"
 
 
 class VolumeFigureSettings(FigureSettings):
@@ -94,6 +98,25 @@ class VolumeMaps:
     def relevance(self, name: str) -> NDArray[np.float32]:
         """Read the relevance of an item for the first target, NaN outside the slab."""
         return self.on_grid(self.dataset["relevance"][self._row(name), 0].values)
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether windows are explained, and not voxels by a direct method."""
+        return FILLED not in self.dataset.attrs
+
+    @property
+    def described(self) -> str:
+        """Name of the explanation, with the side of its windows if it has any."""
+        return f"{self.path.stem} (k = {self.k})" if self.has_windows else self.path.stem
+
+    @property
+    def scale_label(self) -> str:
+        """What the relevance for the first target is, and its unit if it has one."""
+        if not self.has_windows:
+            # Attributions are not evidence in bits.
+            return "relevance"
+        target = Target.parse(str(self.dataset["target"].values[0]))
+        return _WEIGHT_OF_EVIDENCE if target.kind == "probability" else _DIFFERENCE
 
     def weights(self) -> NDArray[np.float32]:
         """Return the classifier's weights, NaN outside the slab."""

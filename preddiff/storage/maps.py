@@ -58,7 +58,14 @@ def create_maps(
     provenance, about : mapping
         Attributes; the latter with `corner` and `space` of the classifier's input.
     """
-    variables = map_variables(items, targets, about["space"])
+    # Without units: attributions and masks are not evidence in bits.
+    variables = map_variables(
+        items,
+        targets,
+        about["space"],
+        relevance={"long_name": "relevance of a voxel, as the method defines it"},
+        stderr={"long_name": "standard error of the relevance; 0 if it is exact or unknown"},
+    )
     for name, one in extras.items():
         variables[name] = Variable(
             ("item", *one.dimensions),

@@ -41,9 +41,17 @@ def create_relevance(
     provenance, about : mapping
         Attributes; the latter with `corner` and `space` of the classifier's input.
     """
+    units = {Target.parse(text).unit for text in targets}
+    unit = {"units": units.pop()} if len(units) == 1 else {}
     create(
         folder,
-        map_variables(items, targets, about["space"]),
+        map_variables(
+            items,
+            targets,
+            about["space"],
+            relevance={"long_name": "mean evidence of a voxel's windows", **unit},
+            stderr={"long_name": "standard error from the draws", **unit},
+        ),
         {
             **map_coordinates(items, targets, classes, about),
             "prediction": (("item", "target"), predictions),
@@ -54,21 +62,19 @@ def create_relevance(
 
 
 def map_variables(
-    items: Sequence[str], targets: Sequence[str], space: Sequence[int]
+    items: Sequence[str],
+    targets: Sequence[str],
+    space: Sequence[int],
+    relevance: Mapping[str, str],
+    stderr: Mapping[str, str],
 ) -> dict[str, Variable]:
-    """Arrays `relevance` and `stderr` of a relevance store."""
+    """Arrays `relevance` and `stderr` of a relevance store, with the attributes of each."""
     shape = (len(items), len(targets), *space)
     chunk = (1, min(len(targets), TARGETS_PER_CHUNK), *space)
-    units = {Target.parse(text).unit for text in targets}
-    unit = {"units": units.pop()} if len(units) == 1 else {}
-    meanings = {
-        "relevance": "mean evidence of a voxel's windows",
-        "stderr": "standard error from the draws",
-    }
     dimensions = ("item", "target", *axes(len(space)))
     return {
-        name: Variable(dimensions, shape, chunk, {"long_name": meaning, **unit})
-        for name, meaning in meanings.items()
+        name: Variable(dimensions, shape, chunk, dict(meaning))
+        for name, meaning in (("relevance", relevance), ("stderr", stderr))
     }
 
 

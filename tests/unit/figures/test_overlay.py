@@ -58,12 +58,12 @@ def test_slices_are_named_in_voxels_and_millimetres() -> None:
 @pytest.mark.parametrize("fill", [np.nan, 0.0])
 def test_empty_maps_can_be_drawn(volume: np.ndarray, fill: float) -> None:
     empty = np.full(SHAPE, fill)
-    look = {"axis": 0, "threshold": 0.15, "colormap": "RdBu_r", "title": "none"}
+    look = {"axis": 0, "threshold": 0.15, "colormap": "RdBu_r", "title": "none", "scale_label": ""}
     relevance_against_weights(volume, empty, empty, AFFINE, slices=(5,), **look)
 
 
 def test_all_figures_draw_every_panel(volume: np.ndarray, relevance: np.ndarray) -> None:
-    look = {"axis": 0, "threshold": 0.15, "colormap": "RdBu_r"}
+    look = {"axis": 0, "threshold": 0.15, "colormap": "RdBu_r", "scale_label": "relevance [u]"}
     one = relevance_against_weights(
         volume, relevance, relevance, AFFINE, slices=(5, 6), title="t", **look
     )
@@ -79,13 +79,17 @@ def test_all_figures_draw_every_panel(volume: np.ndarray, relevance: np.ndarray)
         volume,
         {"k = 2": relevance, "k = 3": relevance},
         [0.1, 0.15],
+        ["relevance [bits]", "relevance"],
         AFFINE,
         slices=(5, 6),
         axis=0,
         colormap="RdBu_r",
         title="t",
     )
-    assert "10%" in sizes.axes[4].get_ylabel() and "15%" in sizes.axes[5].get_ylabel()
+    first, second = (axes.get_ylabel() for axes in sizes.axes[4:])
+    assert "10%" in first and "15%" in second
+    assert "[bits]" in first and "[bits]" not in second
+    assert "relevance [u]" in slices.axes[-1].get_ylabel()
 
 
 def test_files_are_the_same_each_time(
@@ -102,6 +106,7 @@ def test_files_are_the_same_each_time(
             axis=0,
             threshold=0.15,
             colormap="RdBu_r",
+            scale_label="relevance",
         )
         save(figure, tmp_path / f"{name}.png")
     for suffix in ("png", "pdf"):
