@@ -21,6 +21,7 @@ from preddiff.figures.panels import Panel
 from preddiff.settings.base import ItemName, Positive
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.maps import open_relevance
+from preddiff.storage.relevance import window_side
 from preddiff.storage.stores import PROVENANCE, open_dataset
 from preddiff.targets import Target
 
@@ -54,7 +55,7 @@ class ImageMaps:
         self.data = Items(inputs.data)
         self._classifier = inputs.classifier
         self.classes: list[str] = about["classes"]
-        self.k = int(about["k"])
+        self.k = window_side(about)
         # Stores of version 0.1.0 do not say; those of a method were of sensitivity maps.
         self.shows_evidence = bool(about.get("shows_evidence", "method" not in about[PROVENANCE]))
         self.predictions: pd.DataFrame | None = (

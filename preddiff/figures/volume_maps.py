@@ -17,6 +17,7 @@ from preddiff.figures.base import FigureSettings
 from preddiff.settings.base import ItemName
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.maps import open_relevance
+from preddiff.storage.relevance import window_side
 from preddiff.storage.stores import open_dataset
 
 RELEVANCE = "relevance: weight of evidence [bits]"
@@ -66,7 +67,7 @@ class VolumeMaps:
         self.items = Items(inputs.data)
         self.classifier = LinearClassifier.load(inputs.classifier)
         self.names = [str(name) for name in self.dataset["item"].values]
-        self.k = int(self.dataset.attrs["k"])
+        self.k = window_side(self.dataset.attrs)
         spans = [n - m for n, m in zip(self.items.space, self.classifier.space, strict=True)]
         self.axis = int(np.argmax(spans))
 

@@ -100,7 +100,6 @@ def open_maps(inputs: Inputs, method: MethodSettings, seed: int, out: Path) -> l
     }
     about = {
         **about_classifier(classifier),
-        "k": 1,
         "shows_evidence": method.shows_evidence,
         **links,
     }
