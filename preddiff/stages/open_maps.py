@@ -1,4 +1,4 @@
-"""Stage open-maps: make the empty store of an explanation by a direct method, or keep it."""
+"""Stage open-maps: make the empty store of maps by a method without windows, or keep it."""
 
 import argparse
 from functools import partial
