@@ -8,6 +8,7 @@ from pydantic import Field
 
 from preddiff.figures.base import FIGURES
 from preddiff.figures.image_maps import ImageFigureSettings, ImageMaps, chosen_items, image_panel
+from preddiff.figures.overlay import labelled
 from preddiff.figures.panels import Row, draw_panels
 
 
@@ -38,7 +39,7 @@ def rows_of(
                 one.panel(
                     name,
                     one.target(text),
-                    f"{one.described}\n{one.describe(name, one.target(text))}",
+                    f"{labelled(one.name, one.k)}\n{one.describe(name, one.target(text))}",
                 )
                 for text in targets
             ]

@@ -58,7 +58,7 @@ def rows_of(one: ImageMaps, names: Sequence[str], figure: ImageFigureSettings) -
     rows = []
     for name in names:
         first = one.dataset[_FIRST][one.items.index(name)].values
-        panels = [image_panel(one, name), _panel(one, name, first, "stage 1\nall classes", "")]
+        panels = [image_panel(one, name), _panel(one, name, first, "stage 1:\nall classes", "")]
         panels += [_panel_of_target(one, name, one.target(text)) for text in texts]
         rows.append(Row(one.row_label(name), panels))
     return rows
@@ -68,8 +68,8 @@ def _panel_of_target(one: ImageMaps, name: str, target: int) -> Panel:
     row = one.items.index(name)
     values = one.dataset["relevance"][row, target].values
     kept, removed = (float(one.dataset[key][row, target]) for key in ("kept", "removed"))
-    note = f"with the mask only: {kept:.3g}\nwithout it: {removed:.3g}"
-    return _panel(one, name, values, f"stage 2\n{one.describe(name, target)}", note)
+    note = f"masked part alone {kept:.2g}, without it {removed:.2g}"
+    return _panel(one, name, values, f"stage 2: {one.describe(name, target)}", note)
 
 
 def _panel(one: ImageMaps, name: str, values: NDArray[np.floating], title: str, note: str) -> Panel:

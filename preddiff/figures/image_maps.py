@@ -19,9 +19,9 @@ from preddiff.evaluation.predictions import TOP, read_predictions
 from preddiff.figures.base import FigureSettings
 from preddiff.figures.panels import Panel
 from preddiff.settings.base import ItemName, Positive
-from preddiff.storage.filled import FILLED
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.maps import open_relevance
+from preddiff.storage.relevance import window_side
 from preddiff.storage.stores import PROVENANCE, open_dataset
 from preddiff.targets import Target
 
@@ -55,20 +55,14 @@ class ImageMaps:
         self.data = Items(inputs.data)
         self._classifier = inputs.classifier
         self.classes: list[str] = about["classes"]
-        self.k = int(about["k"])
+        self.k = window_side(about)
         # Stores of version 0.1.0 do not say; those of a method were of sensitivity maps.
         self.shows_evidence = bool(about.get("shows_evidence", "method" not in about[PROVENANCE]))
-        self.has_windows = FILLED not in about
         self.predictions: pd.DataFrame | None = (
             None if inputs.predictions is None else read_predictions(inputs.predictions)
         )
         self.items = [str(name) for name in self.dataset["item"].values]
         self.targets = [str(name) for name in self.dataset["target"].values]
-
-    @property
-    def described(self) -> str:
-        """Name of the explanation, with the side of its windows if it has any."""
-        return f"{self.name} (k = {self.k})" if self.has_windows else self.name
 
     def target(self, text: str) -> int:
         """Return the position of a target in the store."""
@@ -94,7 +88,7 @@ class ImageMaps:
             "relevance" if self.shows_evidence else "magnitude",
             title if title is not None else self.describe(item, target),
             # Attributions and masks are not evidence in bits.
-            unit=node.unit if self.has_windows else "",
+            unit="" if self.k is None else node.unit,
         )
 
     def describe(self, item: str, target: int) -> str:

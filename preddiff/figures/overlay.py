@@ -189,3 +189,8 @@ def hide_frame(axes: Axes) -> None:
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def labelled(name: str, k: int | None) -> str:
+    """Name of an explanation, with the side k of its windows if it has any."""
+    return name if k is None else f"{name} (k = {k})"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from preddiff.figures.base import FIGURES
-from preddiff.figures.overlay import Scale, View, draw_scale, draw_slice
+from preddiff.figures.overlay import Scale, View, draw_scale, draw_slice, labelled
 from preddiff.figures.volume_maps import (
     OneSubject,
     Slices,
@@ -36,13 +36,13 @@ class PatchSizes(VolumeFigureSettings, OneSubject, Slices):
         name = subject_of(maps, self.item)
         thresholds = [
             min(self.threshold, _THRESHOLD_SMALL_WINDOWS)
-            if one.has_windows and one.k <= 2
+            if one.k is not None and one.k <= 2
             else self.threshold
             for one in maps
         ]
         return patch_sizes(
             maps[0].volume(name),
-            {one.described: one.relevance(name) for one in maps},
+            {labelled(one.path.stem, one.k): one.relevance(name) for one in maps},
             thresholds,
             [one.scale_label for one in maps],
             maps[0].items.affine,

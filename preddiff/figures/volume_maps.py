@@ -15,9 +15,9 @@ from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.figures.base import FigureSettings
 from preddiff.settings.base import ItemName
-from preddiff.storage.filled import FILLED
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.maps import open_relevance
+from preddiff.storage.relevance import window_side
 from preddiff.storage.stores import open_dataset
 from preddiff.targets import Target
 
@@ -70,7 +70,7 @@ class VolumeMaps:
         self.items = Items(inputs.data)
         self.classifier = LinearClassifier.load(inputs.classifier)
         self.names = [str(name) for name in self.dataset["item"].values]
-        self.k = int(self.dataset.attrs["k"])
+        self.k = window_side(self.dataset.attrs)
         spans = [n - m for n, m in zip(self.items.space, self.classifier.space, strict=True)]
         self.axis = int(np.argmax(spans))
 
@@ -100,19 +100,9 @@ class VolumeMaps:
         return self.on_grid(self.dataset["relevance"][self._row(name), 0].values)
 
     @property
-    def has_windows(self) -> bool:
-        """Whether windows are explained, and not voxels by a direct method."""
-        return FILLED not in self.dataset.attrs
-
-    @property
-    def described(self) -> str:
-        """Name of the explanation, with the side of its windows if it has any."""
-        return f"{self.path.stem} (k = {self.k})" if self.has_windows else self.path.stem
-
-    @property
     def scale_label(self) -> str:
         """What the relevance for the first target is, and its unit if it has one."""
-        if not self.has_windows:
+        if self.k is None:
             # Attributions are not evidence in bits.
             return "relevance"
         target = Target.parse(str(self.dataset["target"].values[0]))

@@ -1,4 +1,4 @@
-"""Stage open-maps: make the empty store of an explanation by a direct method, or keep it."""
+"""Stage open-maps: make the empty store of maps by a method without windows, or keep it."""
 
 import argparse
 from functools import partial
@@ -102,7 +102,6 @@ def open_maps(inputs: Inputs, method: MethodSettings, seed: int, out: Path) -> l
     }
     about = {
         **about_classifier(classifier),
-        "k": 1,
         "shows_evidence": method.shows_evidence,
         **links,
     }

@@ -153,7 +153,7 @@ def report(folder: Path) -> str:
 
 
 def _stores(folder: Path) -> list[Path]:
-    """Stores of a study that jobs fill: all expectations, and maps of direct methods."""
+    """Stores of a study that jobs fill: all expectations, and maps by methods without windows."""
     # Names of temporary folders begin with a dot.
     found = [path for kind in KINDS for path in sorted((folder / kind).glob("[!.]*.zarr"))]
     return [path for path in found if path.parent.name == EXPECTATIONS or is_store_of_maps(path)]

@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from preddiff.storage.stores import Variable, axes, create
+from preddiff.storage.stores import PROVENANCE, Variable, axes, create
 from preddiff.targets import Target
 
 # Maps that are stored together: all of a few classes, a part of a layer of many.
@@ -93,6 +93,18 @@ def map_coordinates(
         **{a: (a, np.arange(c, c + n)) for a, c, n in zip(names, corner, space, strict=True)},
         "class_number": (("item", "target"), classes),
     }
+
+
+def window_side(about: Mapping[str, Any]) -> int | None:
+    """Side of the windows that a relevance store was made by; None for methods without windows.
+
+    Parameters
+    ----------
+    about : mapping
+        Attributes of the store.
+    """
+    # Stores of methods without windows say 1 in version 0.1.0.
+    return None if "method" in about[PROVENANCE] else int(about["k"])
 
 
 def parts_to_write(stored: zarr.Array[Any]) -> Iterator[slice]:

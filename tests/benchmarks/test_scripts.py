@@ -176,3 +176,8 @@ def test_precision(tmp_path: Path) -> None:
         "second, probability:a: 1.000000 | 0.1250 | 0.500, 0.500",
         f"second, probability:b: -1.000000 | 0.9375 | {85**0.5 / 4:.3f}, 3.750",
     ]
+
+
+def test_inversion(tmp_path: Path) -> None:
+    found = printed("inversion", "--quick", "--network", "squeezenet1_1", "--threads", 1)
+    assert len(numbers(row(found, "squeezenet1_1, 2 targets"))) == 4

@@ -366,7 +366,11 @@ def imagenet_study(folder: Path) -> dict[str, Any]:
         name: {**coarse, "classifier": name, "targets": ["probability:true"], "items": 4}
         for name in settings["classifiers"]
     }
-    both = list(settings["explanations"])
+    settings["explanations"]["inversion"] = {
+        "method": "feature-inversion", "classifier": "mobilenet", "dataset": "photographs",
+        "targets": ["probability:top-1", "probability:top-2"], "items": 4,
+    }  # fmt: skip
+    both = list(settings["classifiers"])
     settings["figures"] = {"figure-8": {"kind": "compare", "explanations": both, "items": 2}}
     return settings
 
@@ -389,3 +393,9 @@ def test_real_photographs_through_two_real_networks(real_images: Path, tmp_path:
         # Windows that do not overlap tell little of a single photograph.
         assert areas[network].mean() < 0.9 * areas["random"].mean()
     assert (tmp_path / "results/imagenet/figures/figure-8.png").stat().st_size > 50_000
+    masks = xr.open_zarr(tmp_path / "results/imagenet/relevance/inversion.zarr")
+    assert float(masks["relevance"].min()) >= 0 and float(masks["relevance"].max()) <= 1
+    # Each mask raises its class, and masks of two classes differ for most photographs.
+    assert (masks["kept"] > masks["removed"]).all()
+    pairs = masks["relevance"].values.reshape(4, 2, -1)
+    assert sum(np.corrcoef(pair)[0, 1] < 0.9 for pair in pairs) >= 3

@@ -64,7 +64,7 @@ rule explain:
 
 
 rule open_maps:
-    """Create the store of an explanation by a direct method, or keep it if nothing changed."""
+    """Create the store of maps by a method without windows, or keep it if nothing changed."""
     input:
         data=of(plan.data_of, "explanation"),
         classifier=of(plan.classifier_file_of, "explanation"),

@@ -14,6 +14,7 @@ from preddiff.stages.map import compute_maps
 from preddiff.stages.predict import predict
 from preddiff.stages.prepare_digits import prepare_digits
 from preddiff.stages.train_digits import train_digits
+from preddiff.storage.relevance import window_side
 from preddiff.storage.stores import open_dataset
 
 
@@ -53,6 +54,7 @@ def test_maps_are_stored(folder: Path, options: list[str], evidence: bool) -> No
     assert (found["relevance"].values != 0).any((1, 2, 3)).all()
     assert (found["stderr"].values > 0).any() == ("rise" in options[0])
     assert found.attrs["shows_evidence"] == evidence
+    assert window_side(found.attrs) is None and "units" not in found["relevance"].attrs
     kind = "probability" if "rise" in options[0] else "logit"
     assert found["target"].values.tolist() == [f"{kind}:top-1"]
 
