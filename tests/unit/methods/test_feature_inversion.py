@@ -13,7 +13,8 @@ from preddiff.classifiers.network import Network, prepared
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.errors import InputError
 from preddiff.methods.base import METHODS, Maps
-from preddiff.methods.feature_inversion import PRESETS, Course, Problem, masks_of, optimise
+from preddiff.methods.channel_masks import Course, Problem, masks_of, optimise
+from preddiff.methods.feature_inversion import PRESETS
 from preddiff.targets import Target
 
 SIDE = 16
