@@ -185,7 +185,7 @@ class MethodSettings(TargetSettings):
         Default target of classifiers that rank classes.
     seconds_per_item : float
         Rough time that a machine without a GPU takes for an item, for the size of jobs.
-    places : tuple of str
+    not_in_provenance : tuple of str
         Settings that do not change maps, or whose effect the provenance contains otherwise.
     """
 
@@ -196,7 +196,7 @@ class MethodSettings(TargetSettings):
     has_first_stage: ClassVar[bool] = False
     default_target: ClassVar[str] = "probability:top-1"
     seconds_per_item: ClassVar[float] = 1.0
-    places: ClassVar[tuple[str, ...]] = (
+    not_in_provenance: ClassVar[tuple[str, ...]] = (
         "classifier",
         "dataset",
         "items",
@@ -250,7 +250,7 @@ class MethodSettings(TargetSettings):
 
     def provenance(self) -> dict[str, Any]:
         """Return the settings that the maps depend on, for the provenance of a relevance store."""
-        return self.model_dump(mode="json", exclude=set(self.places))
+        return self.model_dump(mode="json", exclude=set(self.not_in_provenance))
 
     def extras(self, nodes: Nodes, shape: tuple[int, ...], targets: int) -> dict[str, Extra]:
         """Declare further arrays that `maps` returns, by name.

@@ -40,7 +40,10 @@ class FeatureInversion(MethodSettings):
     needs_layers: ClassVar[bool] = True
     shows_evidence: ClassVar[bool] = False
     seconds_per_item: ClassVar[float] = 8.0
-    places: ClassVar[tuple[str, ...]] = (*MethodSettings.places, "items_at_once")
+    not_in_provenance: ClassVar[tuple[str, ...]] = (
+        *MethodSettings.not_in_provenance,
+        "items_at_once",
+    )
 
     method: Literal["feature-inversion"] = Field(description="feature-inversion")
     preset: Literal["paper", "code"] = Field(

@@ -191,6 +191,13 @@ def test_jobs_of_networks_last_about_an_hour(settings: dict[str, Any]) -> None:
     assert plan_of(settings).items_per_job("digits-conditional") == 3600 * 50_000 // 49_000_000
 
 
+def test_jobs_of_methods_without_windows_last_about_an_hour(settings: dict[str, Any]) -> None:
+    one = settings["explanations"]["digits-sensitivity"]
+    assert plan_of(settings).items_per_job("digits-sensitivity") == 1000
+    settings["explanations"]["digits-sensitivity"] = {**one, "method": "rise"}
+    assert plan_of(settings).items_per_job("digits-sensitivity") == 60
+
+
 def test_gpus_are_for_networks_that_are_not_bound_to_the_cpu(settings: dict[str, Any]) -> None:
     settings["explanations"]["digits-k1"]["device"] = "cpu"
     plan = plan_of(settings)

@@ -62,10 +62,17 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
             "magic",
             "unknown kind 'magic': valid kinds are .*'module', ",
         ),
-        (
-            "explanations.digits-sensitivity",
-            {"method": "concepts", "classifier": "logistic"},
-            "digits-sensitivity.classifier: the method needs a classifier with hidden layers",
+        *(
+            (
+                "explanations.digits-sensitivity",
+                {**method, "classifier": "logistic"},
+                "digits-sensitivity.classifier: the method needs a classifier with hidden layers",
+            )
+            for method in (
+                {"method": "concepts"},
+                {"method": "feature-inversion"},
+                {"method": "captum", "algorithm": "LayerGradCam"},
+            )
         ),
         ("explanations.digits-k1.estimator", "exact", "no exact expectations for networks"),
         ("explanations.digits-k1.nifti", True, "NIfTI files are written for volumes only"),
