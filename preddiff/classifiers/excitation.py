@@ -37,6 +37,8 @@ class Excitation:
     stop : str, optional
         Layer at which backpropagation stops. Default: the last layer, up to `start` itself, that
         has spatial axes, more than one unit per map, and activations that are never negative.
+    traced : (GraphModule, mapping of str to Node), optional
+        What `traced_nodes` returns for the network, if it is known already.
 
     Attributes
     ----------
@@ -54,8 +56,15 @@ class Excitation:
         has no rule or reads negative activations.
     """
 
-    def __init__(self, network: nn.Module, x: Tensor, start: str, stop: str | None = None) -> None:
-        graph, names = traced_nodes(network)
+    def __init__(
+        self,
+        network: nn.Module,
+        x: Tensor,
+        start: str,
+        stop: str | None = None,
+        traced: tuple[fx.GraphModule, Mapping[str, fx.Node]] | None = None,
+    ) -> None:
+        graph, names = traced or traced_nodes(network)
         known = _Graph(graph, names, x)
         self._first = known.output if start == OUTPUT else node_of(start, names)
         start = "the logits" if start == OUTPUT else f"layer '{start}'"

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from preddiff.classifiers.excitation import Excitation, shares
-from preddiff.classifiers.layers import OUTPUT
+from preddiff.classifiers.layers import OUTPUT, traced_nodes
 from preddiff.errors import InputError
 from preddiff.methods.base import METHODS, Maps, MethodSettings, Nodes
 from preddiff.targets import Target
 
-# All activations of a batch are in memory.
+# Items for which the network is traced once.
 _ITEMS_PER_BATCH = 8
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
@@ -58,7 +58,7 @@ class Concepts(MethodSettings):
 
     @property
     def items_per_batch(self) -> int:
-        """Number of items for which the network is traced once; more would take more memory."""
+        """Number of items for which the network is traced once."""
         return _ITEMS_PER_BATCH
 
     def maps(
@@ -143,14 +143,19 @@ def concept_maps(
     InputError
         As `Excitation` does.
     """
+    traced = traced_nodes(network)
     layers = dict.fromkeys(layer for layer, _ in starts)
-    runs = {layer: Excitation(network, x, layer, stop) for layer in layers}
     mode: Any = _INTERPOLATION[x.ndim - 2]
     found = []
-    for layer, numbers in starts:
-        p = torch.zeros_like(runs[layer].units)
-        p[range(len(x)), list(numbers)] = 1
-        coarse = runs[layer](p)[:, None]
-        fine = functional.interpolate(coarse, size=x.shape[2:], mode=mode, align_corners=False)
-        found.append(shares(fine[:, 0].double()))
-    return torch.stack(found, 1)
+    # One by one, so that the rounding of an item's maps does not depend on the other items.
+    for row, one in enumerate(x[:, None]):
+        runs = {layer: Excitation(network, one, layer, stop, traced) for layer in layers}
+        maps = []
+        for layer, numbers in starts:
+            p = torch.zeros_like(runs[layer].units)
+            p[0, numbers[row]] = 1
+            coarse = runs[layer](p)[:, None]
+            fine = functional.interpolate(coarse, size=x.shape[2:], mode=mode, align_corners=False)
+            maps.append(shares(fine[:, 0].double()))
+        found.append(torch.stack(maps, 1))
+    return torch.cat(found)
