@@ -1,7 +1,7 @@
 """Base class and registry of the kinds of figures."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from matplotlib import colormaps
@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from preddiff.registry import Registry
 from preddiff.settings.base import Name, Settings, Share
+from preddiff.storage.stores import PROVENANCE
 
 if TYPE_CHECKING:
     from preddiff.methods.base import MethodSettings
@@ -76,6 +77,22 @@ class FigureSettings(Settings):
             If an item, a target or a slice does not exist.
         """
         raise NotImplementedError
+
+
+def window_side(about: Mapping[str, Any]) -> int | None:
+    """Return the side of the windows of a relevance store; None for methods without windows.
+
+    Parameters
+    ----------
+    about : mapping
+        Attributes of the store. Only relevance from expectations has windows.
+    """
+    return int(about["k"]) if "expectations" in about[PROVENANCE] else None
+
+
+def titled(name: str, windows: int | None) -> str:
+    """Return the title of an explanation's maps: its name, and the side of its windows if any."""
+    return name if windows is None else f"{name} (k = {windows})"
 
 
 FIGURES: Registry[type[FigureSettings]] = Registry("preddiff.figures")

@@ -38,7 +38,7 @@ def rows_of(
                 one.panel(
                     name,
                     one.target(text),
-                    f"{one.name} (k = {one.k})\n{one.describe(name, one.target(text))}",
+                    f"{one.title}\n{one.describe(name, one.target(text))}",
                 )
                 for text in targets
             ]

@@ -16,7 +16,7 @@ from preddiff.classifiers.stored import unit_of
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.evaluation.predictions import TOP, read_predictions
-from preddiff.figures.base import FigureSettings
+from preddiff.figures.base import FigureSettings, titled, window_side
 from preddiff.figures.panels import Panel
 from preddiff.settings.base import ItemName, Positive
 from preddiff.storage.inputs import Inputs
@@ -54,7 +54,7 @@ class ImageMaps:
         self.data = Items(inputs.data)
         self._classifier = inputs.classifier
         self.classes: list[str] = about["classes"]
-        self.k = int(about["k"])
+        self.windows = window_side(about)
         # Stores of version 0.1.0 do not say; those of a method were of sensitivity maps.
         self.shows_evidence = bool(about.get("shows_evidence", "method" not in about[PROVENANCE]))
         self.predictions: pd.DataFrame | None = (
@@ -62,6 +62,11 @@ class ImageMaps:
         )
         self.items = [str(name) for name in self.dataset["item"].values]
         self.targets = [str(name) for name in self.dataset["target"].values]
+
+    @property
+    def title(self) -> str:
+        """Name of the explanation, with the side of its windows if it has any."""
+        return titled(self.name, self.windows)
 
     def target(self, text: str) -> int:
         """Return the position of a target in the store."""
@@ -86,7 +91,8 @@ class ImageMaps:
             values,
             "relevance" if self.shows_evidence else "magnitude",
             title if title is not None else self.describe(item, target),
-            unit=node.unit,
+            # Only evidence is in units; attributions of a probability are not in bits.
+            unit="" if self.windows is None else node.unit,
         )
 
     def describe(self, item: str, target: int) -> str:

@@ -11,7 +11,6 @@ from pydantic import Field
 from preddiff.figures.base import FIGURES
 from preddiff.figures.overlay import Scale, View, draw_scale, draw_slice
 from preddiff.figures.volume_maps import (
-    RELEVANCE,
     OneSubject,
     Slices,
     VolumeFigureSettings,
@@ -36,13 +35,16 @@ class PatchSizes(VolumeFigureSettings, OneSubject, Slices):
         slices = maps[0].slices(self.slices)
         name = subject_of(maps, self.item)
         thresholds = [
-            min(self.threshold, _THRESHOLD_SMALL_WINDOWS) if one.k <= 2 else self.threshold
+            min(self.threshold, _THRESHOLD_SMALL_WINDOWS)
+            if one.windows is not None and one.windows <= 2
+            else self.threshold
             for one in maps
         ]
         return patch_sizes(
             maps[0].volume(name),
-            {f"{one.path.stem} (k = {one.k})": one.relevance(name) for one in maps},
+            {one.title: one.relevance(name) for one in maps},
             thresholds,
+            [one.quantity for one in maps],
             maps[0].items.affine,
             slices=slices,
             axis=maps[0].axis,
@@ -55,6 +57,7 @@ def patch_sizes(
     volume: NDArray[np.floating],
     relevances: Mapping[str, NDArray[np.floating]],
     thresholds: Sequence[float],
+    quantities: Sequence[str],
     affine: NDArray[np.floating],
     *,
     slices: Sequence[int],
@@ -71,6 +74,8 @@ def patch_sizes(
         Maps by label, such as "k = 3".
     thresholds : sequence of float
         One threshold for each map.
+    quantities : sequence of str
+        What each map shows, for its colour bar.
     affine : array (4, 4)
     slices : sequence of int
     axis : int
@@ -86,13 +91,13 @@ def patch_sizes(
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title, fontsize=9)
     grid = figure.subplots(len(slices), len(relevances), squeeze=False)
-    for column, ((label, relevance), threshold) in enumerate(
-        zip(relevances.items(), thresholds, strict=True)
+    for column, ((label, relevance), threshold, quantity) in enumerate(
+        zip(relevances.items(), thresholds, quantities, strict=True)
     ):
         scale = Scale.of(relevance, threshold=threshold, colormap=colormap)
         for row, number in enumerate(slices):
             draw_slice(grid[row, column], view, number, volume, relevance, scale)
             name = f"{label}, {view.name(number)}"
             grid[row, column].set_title(name, fontsize=7)
-        draw_scale(figure, list(grid[:, column]), scale, RELEVANCE)
+        draw_scale(figure, list(grid[:, column]), scale, quantity)
     return figure

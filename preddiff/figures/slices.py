@@ -12,7 +12,6 @@ from pydantic import Field
 from preddiff.figures.base import FIGURES
 from preddiff.figures.overlay import PLANES, Scale, View, draw_scale, draw_slice
 from preddiff.figures.volume_maps import (
-    RELEVANCE,
     OneSubject,
     VolumeFigureSettings,
     VolumeMaps,
@@ -37,6 +36,7 @@ class AllAxes(VolumeFigureSettings, OneSubject):
             axis=one.axis,
             threshold=self.threshold,
             colormap=self.colormap,
+            quantity=one.quantity,
             title=one.label(name).replace("\n", ", "),
         )
 
@@ -49,6 +49,7 @@ def slices_along_all_axes(
     axis: int,
     threshold: float,
     colormap: str,
+    quantity: str,
     title: str,
     count: int = 4,
 ) -> Figure:
@@ -65,6 +66,8 @@ def slices_along_all_axes(
         Axis of the slab.
     threshold : float
         Share of the absolute maximum below which relevance is not shown.
+    quantity : str
+        What the map shows, for its colour bar.
     colormap, title : str
     count : int
         Number of slices in a row.
@@ -92,7 +95,7 @@ def slices_along_all_axes(
             if along != axis:
                 axes.add_patch(_outline(view, axis, inside, volume.shape))
         grid[row, 0].set_ylabel(PLANES[along], fontsize=8)
-    draw_scale(figure, list(grid.flat), scale, RELEVANCE)
+    draw_scale(figure, list(grid.flat), scale, quantity)
     return figure
 
 

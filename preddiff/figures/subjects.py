@@ -10,7 +10,7 @@ from pydantic import Field
 
 from preddiff.figures.base import FIGURES
 from preddiff.figures.overlay import PLANES, Scale, View, draw_scale, draw_slice
-from preddiff.figures.volume_maps import RELEVANCE, Slices, VolumeFigureSettings, VolumeMaps
+from preddiff.figures.volume_maps import Slices, VolumeFigureSettings, VolumeMaps
 from preddiff.settings.base import Positive
 
 
@@ -37,6 +37,7 @@ class Subjects(VolumeFigureSettings, Slices):
             axis=one.axis,
             threshold=self.threshold,
             colormap=self.colormap,
+            quantity=one.quantity,
         )
 
 
@@ -51,6 +52,7 @@ def subjects(
     axis: int,
     threshold: float,
     colormap: str,
+    quantity: str,
 ) -> Figure:
     """Draw one slice of several subjects of both classes, all on the same scale.
 
@@ -64,6 +66,8 @@ def subjects(
         Number of subjects in a row.
     number, axis : int
         Number of the slice, and its axis.
+    quantity : str
+        What the maps show, for their colour bar.
     threshold, colormap
         Share of the absolute maximum below which relevance is not shown, and name of a Matplotlib
         colour map.
@@ -84,5 +88,5 @@ def subjects(
         axes.set_axis_on()
         draw_slice(axes, view, number, volume, relevance, scale)
         axes.set_title(label, fontsize=7)
-    draw_scale(figure, list(grid.flat), scale, RELEVANCE)
+    draw_scale(figure, list(grid.flat), scale, quantity)
     return figure

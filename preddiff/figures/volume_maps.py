@@ -13,13 +13,18 @@ from pydantic import Field
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
-from preddiff.figures.base import FigureSettings
+from preddiff.figures.base import FigureSettings, titled, window_side
 from preddiff.settings.base import ItemName
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.maps import open_relevance
 from preddiff.storage.stores import open_dataset
+from preddiff.targets import Target
 
-RELEVANCE = "relevance: weight of evidence [bits]"
+# What maps of prediction difference analysis show, by the kind of target.
+_QUANTITIES = {
+    "probability": "relevance: weight of evidence [bits]",
+    "logit": "relevance: activation difference [logits]",
+}
 
 
 class VolumeFigureSettings(FigureSettings):
@@ -66,9 +71,21 @@ class VolumeMaps:
         self.items = Items(inputs.data)
         self.classifier = LinearClassifier.load(inputs.classifier)
         self.names = [str(name) for name in self.dataset["item"].values]
-        self.k = int(self.dataset.attrs["k"])
+        self.windows = window_side(self.dataset.attrs)
         spans = [n - m for n, m in zip(self.items.space, self.classifier.space, strict=True)]
         self.axis = int(np.argmax(spans))
+
+    @property
+    def title(self) -> str:
+        """Name of the explanation, with the side of its windows if it has any."""
+        return titled(self.path.stem, self.windows)
+
+    @property
+    def quantity(self) -> str:
+        """What the maps of the first target show, and its unit if that is known."""
+        if self.windows is None:
+            return "relevance" if self.dataset.attrs.get("shows_evidence", True) else "magnitude"
+        return _QUANTITIES[Target.parse(str(self.dataset["target"].values[0])).kind]
 
     def slices(self, chosen: Sequence[int] | None) -> list[int]:
         """Return the slices to show; by default, the first and last slice of the slab.

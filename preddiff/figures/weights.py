@@ -11,7 +11,6 @@ from pydantic import Field
 from preddiff.figures.base import FIGURES
 from preddiff.figures.overlay import Scale, View, draw_scale, draw_slice
 from preddiff.figures.volume_maps import (
-    RELEVANCE,
     OneSubject,
     Slices,
     VolumeFigureSettings,
@@ -42,6 +41,7 @@ class Weights(VolumeFigureSettings, OneSubject, Slices):
             axis=one.axis,
             threshold=self.threshold,
             colormap=self.colormap,
+            quantity=one.quantity,
             title=one.label(name).replace("\n", ", "),
         )
 
@@ -56,6 +56,7 @@ def relevance_against_weights(
     axis: int,
     threshold: float,
     colormap: str,
+    quantity: str,
     title: str,
 ) -> Figure:
     """Draw the relevance and the classifier's weights on one subject.
@@ -70,6 +71,8 @@ def relevance_against_weights(
         Slices to show, each on the anatomy and on the anatomy in reversed grey values.
     threshold : float
         Share of a map's absolute maximum below which values are not shown.
+    quantity : str
+        What the first map shows, for its colour bar.
     colormap : str
     title : str
 
@@ -81,7 +84,7 @@ def relevance_against_weights(
     figure = Figure(figsize=(2.1 * 2 * len(slices) + 1.2, 4.6), layout="constrained")
     figure.suptitle(title, fontsize=9)
     grid = figure.subplots(2, 2 * len(slices), squeeze=False)
-    for row, (values, label) in enumerate([(relevance, RELEVANCE), (weights, WEIGHTS)]):
+    for row, (values, label) in enumerate([(relevance, quantity), (weights, WEIGHTS)]):
         scale = Scale.of(values, threshold=threshold, colormap=colormap)
         for column, number in enumerate([n for n in slices for _ in range(2)]):
             axes = grid[row, column]

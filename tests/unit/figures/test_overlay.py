@@ -59,11 +59,12 @@ def test_slices_are_named_in_voxels_and_millimetres() -> None:
 def test_empty_maps_can_be_drawn(volume: np.ndarray, fill: float) -> None:
     empty = np.full(SHAPE, fill)
     look = {"axis": 0, "threshold": 0.15, "colormap": "RdBu_r", "title": "none"}
+    look["quantity"] = "evidence"
     relevance_against_weights(volume, empty, empty, AFFINE, slices=(5,), **look)
 
 
 def test_all_figures_draw_every_panel(volume: np.ndarray, relevance: np.ndarray) -> None:
-    look = {"axis": 0, "threshold": 0.15, "colormap": "RdBu_r"}
+    look = {"axis": 0, "threshold": 0.15, "colormap": "RdBu_r", "quantity": "masks"}
     one = relevance_against_weights(
         volume, relevance, relevance, AFFINE, slices=(5, 6), title="t", **look
     )
@@ -79,6 +80,7 @@ def test_all_figures_draw_every_panel(volume: np.ndarray, relevance: np.ndarray)
         volume,
         {"k = 2": relevance, "k = 3": relevance},
         [0.1, 0.15],
+        ["evidence [bits]", "relevance"],
         AFFINE,
         slices=(5, 6),
         axis=0,
@@ -86,6 +88,10 @@ def test_all_figures_draw_every_panel(volume: np.ndarray, relevance: np.ndarray)
         title="t",
     )
     assert "10%" in sizes.axes[4].get_ylabel() and "15%" in sizes.axes[5].get_ylabel()
+    assert sizes.axes[4].get_ylabel().startswith("evidence [bits]")
+    assert sizes.axes[5].get_ylabel().startswith("relevance")
+    for figure in (one, several, slices):
+        assert any(axes.get_ylabel().startswith("masks") for axes in figure.axes)
 
 
 def test_files_are_the_same_each_time(
@@ -102,6 +108,7 @@ def test_files_are_the_same_each_time(
             axis=0,
             threshold=0.15,
             colormap="RdBu_r",
+            quantity="evidence",
         )
         save(figure, tmp_path / f"{name}.png")
     for suffix in ("png", "pdf"):
