@@ -21,6 +21,8 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114])
 _FAINT = 0.45
 # Width of a panel, in inches.
 _PANEL = 1.9
+# Least number of columns: the title and the labels of rows do not fit a narrower figure.
+_COLUMNS = 2
 # Colours and opacity of overlays.
 _OVERLAY = "jet"
 _EXPONENT = 0.8
@@ -79,7 +81,7 @@ def draw_panels(rows: Sequence[Row], *, threshold: float, colormap: str, title: 
     -------
     Figure
     """
-    columns = max(len(row.panels) for row in rows)
+    columns = max(_COLUMNS, *(len(row.panels) for row in rows))
     figure = Figure(
         figsize=(_PANEL * columns + 1.1, (_PANEL + 0.55) * len(rows) + 0.3), layout="constrained"
     )

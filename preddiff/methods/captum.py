@@ -172,6 +172,11 @@ class Captum(MethodSettings):
         return bool(samples) or self._needs_distribution
 
     @property
+    def needs_layers(self) -> bool:  # type: ignore[override]
+        """Whether it explains by a layer."""
+        return "layer" in self._parameters
+
+    @property
     def shows_evidence(self) -> bool:  # type: ignore[override]
         """Whether its attributions are signed."""
         return not (

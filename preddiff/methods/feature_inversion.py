@@ -95,6 +95,7 @@ class FeatureInversion(MethodSettings):
     """Guided feature inversion (Du et al. 2018): a mask made of the channels of a layer."""
 
     is_random: ClassVar[bool] = True
+    needs_layers: ClassVar[bool] = True
     shows_evidence: ClassVar[bool] = False
     has_first_stage: ClassVar[bool] = True
     seconds_per_item: ClassVar[float] = 8.0
@@ -442,18 +443,7 @@ def _values_of_rows(nodes: Nodes, items: Sequence[str], targets: int) -> Functio
 def _maps(
     first: Tensor, problem: Problem, last: Course, values: Function, targets: Sequence[Target]
 ) -> list[Maps]:
-    """Collect the results of each item.
-
-    Parameters
-    ----------
-    first : tensor (items, *space)
-        Masks of the first stage.
-    problem : Problem
-    last : Course
-    values : callable
-        Value of each row's target.
-    targets : sequence of Target
-    """
+    """Collect the results of each item; `first` are the first stage's masks (items, *space)."""
     with torch.no_grad():
         masks = problem.masks(last.weights)
         intact, kept, removed = (
