@@ -239,6 +239,12 @@ class MethodSettings(TargetSettings):
         return []
 
     @property
+    def named_layers(self) -> list[str]:
+        """Layers that the settings name, which the classifier must have."""
+        given = (getattr(self, key, None) for key in ("layer", "inversion_layer"))
+        return [layer for layer in given if layer is not None]
+
+    @property
     def items_per_batch(self) -> int:
         """Number of items that `maps_of_batch` is given at a time."""
         return 1

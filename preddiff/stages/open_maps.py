@@ -86,6 +86,9 @@ def open_maps(inputs: Inputs, method: MethodSettings, seed: int, out: Path) -> l
     classes = target_classes(targets, names, classifier, table)
     digests = item_digests(items, names, classes)
     nodes = classifier.nodes(targets, {})
+    if method.named_layers:
+        # An unknown layer is reported now, instead of by each job.
+        nodes.activations(method.named_layers)
     provenance: dict[str, Any] = {
         **method.provenance(),
         "targets": [str(target) for target in targets],

@@ -368,6 +368,13 @@ def test_magnitudes_are_told_from_evidence(algorithm: str, arguments, evidence: 
     assert bool((found.relevance < 0).any()) <= evidence
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "needed"), [("LayerGradCam", True), ("GuidedGradCam", True), ("LRP", False)]
+)
+def test_only_some_algorithms_need_a_layer(algorithm: str, needed: bool) -> None:
+    assert method(algorithm).needs_layers == needed
+
+
 def test_attributions_that_miss_the_change_are_noted() -> None:
     network = images()
     few = maps(network, "IntegratedGradients", arguments={"n_steps": 1})

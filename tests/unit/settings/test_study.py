@@ -74,6 +74,11 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
                 {"method": "captum", "algorithm": "LayerGradCam"},
             )
         ),
+        (
+            "explanations.digits-sensitivity",
+            {"method": "feature-inversion", "classifier": "logistic"},
+            "digits-sensitivity.classifier: the method needs a classifier with hidden layers",
+        ),
         ("explanations.digits-k1.estimator", "exact", "no exact expectations for networks"),
         ("explanations.digits-k1.nifti", True, "NIfTI files are written for volumes only"),
         ("explanations.digits-k1.sampler", "location", "by location .grid. needs volumes"),

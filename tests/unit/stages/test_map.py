@@ -149,6 +149,23 @@ def test_results_of_other_settings_are_set_aside_and_come_back(
     assert bits(store) == whole
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("--method", "concepts", "--targets", "logit:3", "--layer", "conv9"),
+        ("--method", "feature-inversion", "--layer", "conv9"),
+        ("--method", "feature-inversion", "--inversion-layer", "conv9"),
+    ],
+)
+def test_unknown_layers_are_reported_when_a_store_is_opened(
+    inputs: Path, tmp_path: Path, settings: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        open_maps(inputs, tmp_path / "relevance/maps.zarr", *settings)
+    assert "the network has no layer 'conv9'" in capsys.readouterr().err
+    assert not (tmp_path / "relevance/maps.zarr").exists()
+
+
 def test_items_that_stay_are_kept(inputs: Path, whole: bytes, tmp_path: Path) -> None:
     store = tmp_path / "relevance/maps.zarr"
     open_maps(inputs, store, "--items", 5)
