@@ -344,7 +344,7 @@ class Plan(Paths):
         }
 
     def _is_of_a_class(self, explanation: str) -> bool:
-        """Whether a target of an explanation is a probability or logit, which curves follow."""
+        """Whether a target of an explanation is a probability or logit, as tables need."""
         one = self.study.explanations[explanation]
         kinds = {text.partition(":")[0] for text in one.targets or [one.default_target]}
         return not kinds <= {LAYER, "map"}
@@ -400,8 +400,9 @@ class Plan(Paths):
         """Tables of how well maps find objects in images: dataset and classifier of each."""
         pairs = [
             (dataset, one.classifier)
-            for one in self.study.explanations.values()
+            for name, one in self.study.explanations.items()
             if self._has_objects(dataset := self.study.explained_dataset(one))
+            and self._is_of_a_class(name)
         ]
         # Both kinds of tables are in one folder.
         names = distinct_names([*((name,) for name in self.localising), *pairs])
@@ -413,7 +414,8 @@ class Plan(Paths):
 
     def explanations_of_objects(self, objects: str) -> list[str]:
         """Explanations of the same annotated images by the same classifier."""
-        return self._of_pair(self.objects[objects])
+        # Objects are of classes, not of feature maps or x-features.
+        return [name for name in self._of_pair(self.objects[objects]) if self._is_of_a_class(name)]
 
     def data_of_objects(self, objects: str) -> str:
         """Data store of the annotated images."""

@@ -241,8 +241,7 @@ class MethodSettings(TargetSettings):
     @property
     def named_layers(self) -> list[str]:
         """Layers that the settings name, which the classifier must have."""
-        given = (getattr(self, key, None) for key in ("layer", "inversion_layer"))
-        return [layer for layer in given if layer is not None]
+        return []
 
     @property
     def items_per_batch(self) -> int:

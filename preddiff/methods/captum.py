@@ -88,7 +88,7 @@ class Captum(MethodSettings):
         description="layer, for algorithms that explain by one (`preddiff layers` lists them); "
         "default: the last one with feature maps before pooling",
     )
-    cells: Positive | None = Field(
+    cell_side: Positive | None = Field(
         None,
         description="side in voxels of the cells that ShapleyValueSampling, KernelShap and "
         "FeatureAblation remove, and of Occlusion's window; default: a seventh of the longest axis",
@@ -119,8 +119,10 @@ class Captum(MethodSettings):
             self._check(name, value)
         if self.layer is not None and "layer" not in parameters:
             raise ValueError(f"layer: {self.algorithm} does not explain by a layer")
-        if self.cells is not None and not {"feature_mask", "sliding_window_shapes"} & {*parameters}:
-            raise ValueError(f"cells: {self.algorithm} does not remove cells")
+        if self.cell_side is not None and not {"feature_mask", "sliding_window_shapes"} & {
+            *parameters
+        }:
+            raise ValueError(f"cell_side: {self.algorithm} does not remove cells")
         return self
 
     def _check(self, name: str, value: JsonValue) -> None:
@@ -137,6 +139,11 @@ class Captum(MethodSettings):
             raise ValueError(
                 f"arguments: {name}: give a value like {default!r}, which is Captum's default"
             )
+
+    @property
+    def named_layers(self) -> list[str]:
+        """The layer, if it is set."""
+        return [] if self.layer is None else [self.layer]
 
     @property
     def _is_smoothed(self) -> bool:
@@ -269,7 +276,7 @@ class Captum(MethodSettings):
         return given
 
     def _side(self, x: Tensor) -> int:
-        return self.cells or math.ceil(max(x.shape[1:]) / _CELLS)
+        return self.cell_side or math.ceil(max(x.shape[1:]) / _CELLS)
 
     def _map(self, attributions: Tensor, x: Tensor) -> Tensor:
         """Reduce attributions (1, channels, *space) to a map, upsampled from a layer to the item.

@@ -19,7 +19,7 @@ REFUSED = {
     "model": "it is the classifier",
     "layer": "it is the key `layer`",
     "additional_forward_args": "classifiers take nothing but their input",
-    "feature_mask": "it is a grid of cells, whose side is the key `cells`",
+    "feature_mask": "it is a grid of cells, whose side is the key `cell_side`",
     "layer_mask": "units of a layer are not grouped",
     "return_convergence_delta": "the delta is always computed, and noted if it is large",
     "attribute_to_layer_input": "name the layer before it instead",

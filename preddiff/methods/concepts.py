@@ -57,6 +57,11 @@ class Concepts(MethodSettings):
     )
 
     @property
+    def named_layers(self) -> list[str]:
+        """The layer, if it is set."""
+        return [] if self.layer is None else [self.layer]
+
+    @property
     def items_per_batch(self) -> int:
         """Number of items for which the network is traced once."""
         return _ITEMS_PER_BATCH

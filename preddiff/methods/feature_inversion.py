@@ -106,6 +106,11 @@ class FeatureInversion(MethodSettings):
         return self.stage == 2
 
     @property
+    def named_layers(self) -> list[str]:
+        """The layers that are set."""
+        return [layer for layer in (self.layer, self.inversion_layer) if layer is not None]
+
+    @property
     def items_per_batch(self) -> int:
         """Number of items whose masks are optimised side by side."""
         return self.items_at_once
@@ -211,7 +216,13 @@ def inversion_error(problem: Problem, function: Function) -> Function:
     """
     with torch.no_grad():
         wanted = function(problem.x)
-    scale = wanted.square().flatten(1).sum(1) if problem.recipe.relative else 1.0
+    scale = wanted.square().flatten(1).sum(1) if problem.recipe.relative else torch.ones(1)
+    if not bool((scale > 0).all()):
+        raise InputError(
+            "all activations of the inversion layer are zero, so that there is no relative error; "
+            "choose another `inversion_layer`, or `preset: paper`"
+        )
+    scale = scale.to(wanted)
 
     def error(mask: Tensor) -> Tensor:
         return (function(problem.kept(mask)) - wanted).square().flatten(1).sum(1) / scale

@@ -13,7 +13,7 @@ import torch
 from preddiff.classifiers.checkpoint import write_state_dict
 from preddiff.classifiers.explanation_network import ExplanationTraining, describe
 from preddiff.classifiers.network import Network, located
-from preddiff.classifiers.srae import attach
+from preddiff.classifiers.srae import NAME, attach
 from preddiff.classifiers.srae_training import Trained, train
 from preddiff.classifiers.stored import load_classifier, require_fit, store_network
 from preddiff.datasets.items import Items
@@ -83,6 +83,11 @@ def train_explanation_network(
     items, network = Items(data), load_classifier(classifier)
     if not isinstance(network, Network):
         raise InputError(f"{classifier}: a linear classifier, which has no layers to explain")
+    if hasattr(network.module, NAME):
+        raise InputError(
+            f"{classifier}: has a module '{NAME}', as explanation networks have; explain the "
+            "network that it explains instead"
+        )
     require_fit(items, network)
     with progress(desc="evaluate", unit="item") as bar:
         found = read_concept_data(network, items, settings, seed, bar.update, bar.reset)

@@ -80,9 +80,9 @@ def linear_maps(algorithm: str, seed: int = 0, **settings: Any) -> np.ndarray:
         ("DeepLift", {}),
         ("InputXGradient", {}),
         ("LRP", {}),
-        ("FeatureAblation", {"cells": 1}),
-        ("ShapleyValueSampling", {"cells": 1}),
-        ("Occlusion", {"cells": 1}),
+        ("FeatureAblation", {"cell_side": 1}),
+        ("ShapleyValueSampling", {"cell_side": 1}),
+        ("Occlusion", {"cell_side": 1}),
         ("Occlusion", {"arguments": {"sliding_window_shapes": [1, 1, 1, 1]}}),
         ("GradientShap", {"arguments": {"baselines": 0}}),
         ("SmoothGrad", {"arguments": {"attribution_method": "InputXGradient", "stdevs": 0}}),
@@ -132,7 +132,7 @@ def test_cells_are_a_regular_grid(algorithm: str) -> None:
     for corner in product(range(0, 4, 2), range(0, 3, 2), range(0, 4, 2)):
         box = tuple(slice(start, start + 2) for start in corner)
         expected[box] = PRODUCT[box].sum()
-    assert linear_maps(algorithm, cells=2) == pytest.approx(expected, abs=1e-5)
+    assert linear_maps(algorithm, cell_side=2) == pytest.approx(expected, abs=1e-5)
 
 
 def test_windows_that_overlap_are_averaged() -> None:
@@ -141,7 +141,7 @@ def test_windows_that_overlap_are_averaged() -> None:
         box = tuple(slice(start, start + 2) for start in corner)
         sums[box] += PRODUCT[box].sum()
         counts[box] += 1
-    assert linear_maps("Occlusion", cells=2) == pytest.approx(sums / counts, abs=1e-5)
+    assert linear_maps("Occlusion", cell_side=2) == pytest.approx(sums / counts, abs=1e-5)
     found = linear_maps(
         "Occlusion", arguments={"sliding_window_shapes": [2, 2, 2, 2], "strides": [2, 1, 1, 1]}
     )
@@ -403,9 +403,9 @@ def test_attributions_that_miss_the_change_are_noted() -> None:
         ("DeepLift", {"arguments": {"baselines": "noise"}}, "give a number or zero, mean, blur"),
         ("GradientShap", {"arguments": {"baselines": True}}, "or zero, mean, blur, noise"),
         ("Saliency", {"layer": "conv1"}, "layer: Saliency does not explain by a layer"),
-        ("Saliency", {"cells": 2}, "cells: Saliency does not remove cells"),
+        ("Saliency", {"cell_side": 2}, "cell_side: Saliency does not remove cells"),
         ("SmoothGrad", {"arguments": {"attribution_method": "Nothing"}}, "algorithm 'Nothing'"),
-        ("ShapleyValueSampling", {"arguments": {"feature_mask": 0}}, "key `cells`"),
+        ("ShapleyValueSampling", {"arguments": {"feature_mask": 0}}, "key `cell_side`"),
         ("Saliency", {"arguments": "{'a'}"}, "arguments: not a JSON object"),
     ],
 )
@@ -462,13 +462,13 @@ def test_networks_that_do_not_fit_are_refused() -> None:
 def test_provenance_holds_arguments_and_version() -> None:
     import captum
 
-    found = method("Occlusion", cells=2, arguments={"strides": 1}).provenance()
+    found = method("Occlusion", cell_side=2, arguments={"strides": 1}).provenance()
     assert found == {
         "method": "captum",
         "algorithm": "Occlusion",
         "arguments": {"strides": 1},
         "layer": None,
-        "cells": 2,
+        "cell_side": 2,
         "captum": captum.__version__,
     }
 

@@ -263,6 +263,11 @@ def test_bad_masks_are_said() -> None:
     assert any("still falling" in note for note in slow.notes)
 
 
+def test_an_inversion_layer_that_is_silent_has_no_relative_error() -> None:
+    with pytest.raises(InputError, match="inversion layer are zero"):
+        maps(-planted(), [A], preset="code", layer="conv", inversion_layer="relu")
+
+
 def test_layers_without_maps_are_refused() -> None:
     with pytest.raises(InputError, match="layer 'linear' has activations of shape \\(2,\\)"):
         maps(planted(), [A], layer="linear")
