@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,7 +14,10 @@ from preddiff.figures.base import FIGURES, FigureSettings
 from preddiff.figures.image_maps import ImageMaps, shorten_name
 from preddiff.figures.panels import Panel, Row, draw_panels
 from preddiff.settings.base import ItemName, Positive
-from preddiff.targets import Target
+from preddiff.targets import LAYER, Target
+
+if TYPE_CHECKING:
+    from preddiff.methods.base import MethodSettings
 
 _FOR, _AGAINST = "firebrick", "royalblue"
 
@@ -40,6 +43,16 @@ class ConceptSheet(FigureSettings):
     rows: Positive = Field(
         10, description="largest number of x-features; those of the largest mean contributions"
     )
+
+    def problem_with(self, explanations: "Sequence[MethodSettings]") -> str | None:
+        """Require an explanation of units of a layer."""
+        several = super().problem_with(explanations)
+        if several is not None:
+            return several
+        targets = explanations[0].targets or [explanations[0].default_target]
+        if not any(text.partition(":")[0] in (LAYER, "map") for text in targets):
+            return "give an explanation with targets such as layer:xnn.contributions"
+        return None
 
     def draw(self, maps: Sequence[ImageMaps]) -> Figure:
         """Draw images, and maps below them, in two rows per x-feature."""

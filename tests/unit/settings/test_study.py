@@ -104,6 +104,11 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
             ["digits-k1"],
             "one explanation of magnit",
         ),
+        (
+            "figures.sheet",
+            {"kind": "concepts", "explanations": ["digits-sensitivity"]},
+            "figures.sheet.explanations: give an explanation with targets such as layer:xnn",
+        ),
         ("seed", 2**70, "seed: "),
         ("seed", -1, "seed: "),
     ],
