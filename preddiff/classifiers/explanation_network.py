@@ -48,8 +48,9 @@ class ExplanationTraining(Settings):
         "negative; feature maps are averaged over their units; default: the last such layer "
         "before the last weights",
     )
-    features: Positive | None = Field(
-        None, description="number of x-features; default: 5 for one class, 12 for several"
+    features: Annotated[int, Field(ge=2, lt=2**31)] | None = Field(
+        None,
+        description="number of x-features, at least 2; default: 5 for one class, 12 for several",
     )
     hidden: list[Positive] | None = Field(
         None,

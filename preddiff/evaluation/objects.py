@@ -63,8 +63,7 @@ def score_objects(
     Parameters
     ----------
     relevance : array (height, width)
-        Its positive part is scored: the evidence for the target, without that against it. Maps of
-        magnitudes are not negative, and scored as they are.
+        Its positive part is scored: the evidence for the target, without that against it.
     boxes : array (boxes, 4), optional
         The image's true boxes.
     truth : bool array (height, width), optional
@@ -102,7 +101,8 @@ def compare_objects(table: pd.DataFrame) -> pd.DataFrame:
         reference : the baseline, centre-box for iou and localised, else centre-gaussian.
         items : number of items where the measure is defined.
         mean : over those items; of `localised`, the share of images that are localised.
-        low, high : its 95% confidence interval over items (Student's t; Wilson's for `localised`).
+        low, high : its 95% confidence interval over items (Student's t, cut to the range from 0 to
+            1 of all measures; Wilson's for `localised`).
         pairs : number of items where both this map's measure and the baseline's are defined.
         difference : mean difference to the baseline.
         difference_low, difference_high : its 95% confidence interval (paired t-test).
@@ -152,7 +152,9 @@ def _summary(comparison: Comparison) -> dict[str, float]:
 
 def _interval(values: FloatArray, measure: str) -> tuple[float, float]:
     if measure not in _BINARY or not len(values):
-        return mean_interval(values)
+        low, high = mean_interval(values)
+        # All measures are shares, which Student's interval can exceed.
+        return max(low, 0.0), min(high, 1.0)
     # Where all images are localised, or none is, Student's interval would be a point.
     found = stats.binomtest(int(values.sum()), len(values)).proportion_ci(method="wilson")
     return float(found.low), float(found.high)

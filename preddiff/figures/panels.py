@@ -21,6 +21,8 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114])
 _FAINT = 0.45
 # Width of a panel, in inches.
 _PANEL = 1.9
+# Least number of columns: the title and the labels of rows do not fit a narrower figure.
+_COLUMNS = 2
 # Colours and opacity of overlays.
 _OVERLAY = "jet"
 _EXPONENT = 0.8
@@ -79,7 +81,7 @@ def draw_panels(rows: Sequence[Row], *, threshold: float, colormap: str, title: 
     -------
     Figure
     """
-    columns = max(len(row.panels) for row in rows)
+    columns = max(_COLUMNS, *(len(row.panels) for row in rows))
     figure = Figure(
         figsize=(_PANEL * columns + 1.1, (_PANEL + 0.55) * len(rows) + 0.3), layout="constrained"
     )
@@ -141,8 +143,10 @@ def _draw(axes: Axes, panel: Panel, threshold: float, colormap: str) -> None:
         axes.imshow(blend(panel.image, panel.values), interpolation="nearest")
     elif panel.shows == "magnitude":
         # Clipped, because a few very large gradients would leave the rest black.
-        top = float(np.percentile(panel.values, 99.5)) or 1.0
-        axes.imshow(panel.values, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
+        # From the smallest value on, because averages over masks (RISE) have a large offset.
+        low, top = float(panel.values.min()), float(np.percentile(panel.values, 99.5))
+        top = top if top > low else low + 1
+        axes.imshow(panel.values, cmap="gray", vmin=low, vmax=top, interpolation="nearest")
     else:
         scale = Scale.of(panel.values, threshold=threshold, colormap=colormap)
         faint = 1 - _FAINT * (1 - np.clip(grey(panel.image), 0, 1))

@@ -24,7 +24,7 @@ from preddiff.evaluation.saliency import MEASURES as OF_MASKS
 from preddiff.progress import progress
 from preddiff.settings.options import add_path
 from preddiff.storage.maps import open_relevance
-from preddiff.storage.stores import array
+from preddiff.storage.stores import array, attributes
 from preddiff.storage.writers import beside, write_tsv
 
 # Significant digits of the tables.
@@ -119,6 +119,7 @@ class _Annotated:
         group = open_relevance(path)
         self._items, self._path = items, path
         self.names = [str(name) for name in np.asarray(array(group, "item")[:])]
+        self._shows_evidence = bool(attributes(group).get("shows_evidence", True))
         self._target = str(np.asarray(array(group, "target")[:1])[0])
         self._relevance = array(group, "relevance")
         if self._relevance.shape[2:] != items.space:
@@ -135,6 +136,8 @@ class _Annotated:
                 raise InputError(
                     f"{self._path}: the map of item '{item}' is incomplete: finish the explanation"
                 )
+            # Only differences of magnitudes count: averages over masks (RISE) have a large offset.
+            values = values if self._shows_evidence else values - values.min()
             scores = _scores(self._items, item, values)
             if scores:
                 yield {"map": self._path.stem, "item": item, "target": self._target, **scores}
