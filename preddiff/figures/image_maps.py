@@ -89,6 +89,7 @@ class ImageMaps:
             title if title is not None else self.describe(item, target),
             # Attributions and masks are not evidence in bits.
             unit="" if self.k is None else node.unit,
+            clipped=self.k is None,
         )
 
     def describe(self, item: str, target: int) -> str:

@@ -46,6 +46,9 @@ class Panel:
     title_colour : str
     unit : str
         Unit of relevance, printed with the largest magnitude.
+    clipped : bool
+        Whether colours are full from the 99th percentile of magnitudes on, for relevance of single
+        pixels, a few of which exceed all others by far.
     """
 
     image: NDArray[np.floating]
@@ -55,6 +58,7 @@ class Panel:
     note: str = ""
     unit: str = ""
     title_colour: str = "black"
+    clipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,12 +152,16 @@ def _draw(axes: Axes, panel: Panel, threshold: float, colormap: str) -> None:
         top = top if top > low else low + 1
         axes.imshow(panel.values, cmap="gray", vmin=low, vmax=top, interpolation="nearest")
     else:
-        scale = Scale.of(panel.values, threshold=threshold, colormap=colormap)
+        values, word = panel.values, "largest"
+        if panel.clipped:
+            limit = float(np.percentile(np.abs(values), 99)) or float(np.abs(values).max())
+            values, word = np.clip(values, -limit, limit), "full colours from"
+        scale = Scale.of(values, threshold=threshold, colormap=colormap)
         faint = 1 - _FAINT * (1 - np.clip(grey(panel.image), 0, 1))
         axes.imshow(faint, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.imshow(_colours(panel.values, scale), interpolation="nearest")
+        axes.imshow(_colours(values, scale), interpolation="nearest")
         note = f"{note}\n" if note else ""
-        note += f"largest {scale.limit:.2g} {panel.unit}".rstrip()
+        note += f"{word} {scale.limit:.2g} {panel.unit}".rstrip()
     axes.set_xlabel(note, fontsize=6)
 
 
