@@ -1,6 +1,7 @@
 """A user's own network, sampler and method: the example of docs/your-own.md, and faults in it."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the finished example."""
     folder = tmp_path_factory.mktemp("own")
     write_photographs(folder / "images", 4, faults=False)
-    for name in ("sheet.tsv", "classes.txt", "network.py"):
-        (folder / "images" / name).unlink()
+    for path in (folder / "images").iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.suffix != ".png":
+            path.unlink()
     (folder / "own.py").write_text(example("python"))
     (folder / "study.yaml").write_text(example("yaml"))
     done = snakemake(folder, folder / "study.yaml")
