@@ -64,6 +64,8 @@ class ExplanationHead(nn.Module):
 
     Attributes
     ----------
+    inputs : nn.Identity
+        Its output is Z.
     encoder : nn.Sequential
         Linear layers, each followed by a ReLU; dropout after the first.
     features : nn.Identity
@@ -77,6 +79,7 @@ class ExplanationHead(nn.Module):
     def __init__(self, sizes: Sequence[int], classes: int) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
+        self.inputs = nn.Identity()
         self.encoder = _layers(self.sizes, DROPOUT)
         self.features = nn.Identity()
         self.contributions = Contributions(classes, self.sizes[-1])
@@ -84,7 +87,8 @@ class ExplanationHead(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Take activations (N, D) to scores (N, K')."""
-        found: Tensor = self.scores(self.contributions(self.features(self.encoder(z))))
+        features = self.features(self.encoder(self.inputs(z)))
+        found: Tensor = self.scores(self.contributions(features))
         return found
 
 

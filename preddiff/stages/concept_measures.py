@@ -80,7 +80,8 @@ def concept_measures(data: Path, classifier: Path, out: Path) -> None:
     require_fit(items, network)
     about = json.loads(path.read_text())
     settings = validate(ExplanationTraining, about["settings"], str(path))
-    settings = settings.model_copy(update={"layer": about["layer"]})
+    # The layer itself can have another name now: tracing drops the names of blocks.
+    settings = settings.model_copy(update={"layer": f"{NAME}.inputs"})
     with progress(desc="evaluate", unit="item") as bar:
         found = read_concept_data(network, items, settings, about["seed"], bar.update, bar.reset)
     head = network.module.get_submodule(NAME)

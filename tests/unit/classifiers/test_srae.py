@@ -1,6 +1,7 @@
 """The explanation network: its layers and losses, and its place in the network that it explains."""
 
 import math
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def head(sizes=(12, 7, 3), classes: int = 2) -> ExplanationHead:
 def test_contributions_and_the_bias_are_the_scores() -> None:
     one, z = head(), torch.rand(5, 12)
     names = [name for name, _ in one.named_children()]
-    assert names == ["encoder", "features", "contributions", "scores"]
+    assert names == ["inputs", "encoder", "features", "contributions", "scores"]
     features = one.features(one.encoder(z))
     found = one.contributions(features)
     assert (features >= 0).all() and found.shape == (5, 6)
@@ -312,3 +313,25 @@ def test_a_nested_network_of_a_users_file_is_rebuilt(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Python file"):
         (tmp_path / "own").rename(tmp_path / "elsewhere")
         Network.load(tmp_path / "moved" / "deeper" / "xnn")
+
+
+class Block(nn.Module):
+    """Two branches that are concatenated, as in SqueezeNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Conv2d(2, 3, 1), nn.Conv2d(2, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.one(x).relu(), self.other(x).relu()], 1)
+
+
+def test_the_activations_of_a_block_keep_a_name() -> None:
+    torch.manual_seed(0)
+    layers = OrderedDict(block=Block(), pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten())
+    network = nn.Sequential(OrderedDict(**layers, logits=nn.Linear(7, 3))).eval()
+    attached = attach(network, "block", ExplanationHead([7, 4, 2], 1).eval(), 2)
+    x = torch.randn(3, 2, 5, 5)
+    _, wanted = WithMeans(network, ["block"])(x)
+    _, found = WithMeans(attached, ["xnn.inputs"])(x)
+    torch.testing.assert_close(found["xnn.inputs"], wanted["block"], rtol=1e-6, atol=1e-7)
