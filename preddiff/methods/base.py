@@ -326,6 +326,17 @@ class MethodSettings(TargetSettings):
         ]
 
 
+class BatchMethodSettings(MethodSettings):
+    """An explanation by a method that computes the maps of several items side by side."""
+
+    def maps(
+        self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target], seed: int
+    ) -> Maps:
+        """Compute the maps of a batch of one item."""
+        (found,) = self.maps_of_batch(nodes, x[None], [item], targets, [seed])
+        return found
+
+
 METHODS: Registry[type[MethodSettings]] = Registry(
     "preddiff.methods", key="method", default="prediction-difference"
 )

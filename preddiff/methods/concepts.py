@@ -12,7 +12,7 @@ from torch.nn import functional
 from preddiff.classifiers.excitation import Excitation, shares
 from preddiff.classifiers.layers import OUTPUT, traced_nodes
 from preddiff.errors import InputError
-from preddiff.methods.base import METHODS, Maps, MethodSettings, Nodes
+from preddiff.methods.base import METHODS, BatchMethodSettings, Maps, Nodes
 from preddiff.targets import Target
 
 # Items for which the network is traced once.
@@ -40,7 +40,7 @@ class _Layered(Protocol):
 
 
 @METHODS.register
-class Concepts(MethodSettings):
+class Concepts(BatchMethodSettings):
     """Maps of the concepts of an explanation network (Qi, Khorram, Li 2017), or of any layer."""
 
     shows_evidence: ClassVar[bool] = False
@@ -66,12 +66,6 @@ class Concepts(MethodSettings):
         """Number of items for which the network is traced once."""
         return _ITEMS_PER_BATCH
 
-    def maps(
-        self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target], seed: int
-    ) -> Maps:
-        """Compute one map per target, non-negative and with the sum 1."""
-        return self.maps_of_batch(nodes, x[None], [item], targets, [seed])[0]
-
     def maps_of_batch(
         self,
         nodes: Nodes,
@@ -80,7 +74,7 @@ class Concepts(MethodSettings):
         targets: Sequence[Target],
         seeds: Sequence[int],
     ) -> list[Maps]:
-        """Compute the maps of several items, for which the network is traced once."""
+        """Compute maps that are not negative and sum to 1; the network is traced once for all items."""
         if not isinstance(nodes, _Layered):
             raise InputError(
                 "method concepts needs a classifier with layers, such as an explanation network: "

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from preddiff.errors import InputError
-from preddiff.methods.base import METHODS, Maps, MethodSettings, Nodes
+from preddiff.methods.base import METHODS, BatchMethodSettings, Maps, Nodes
 from preddiff.methods.channel_masks import Course, Function, Problem, Recipe, optimise
 from preddiff.methods.fills import blurred
 from preddiff.settings.base import Positive
@@ -34,14 +34,14 @@ PRESETS = {
 
 
 @METHODS.register
-class FeatureInversion(MethodSettings):
+class FeatureInversion(BatchMethodSettings):
     """Guided feature inversion (Du et al. 2018): a mask made of the channels of a layer."""
 
     needs_layers: ClassVar[bool] = True
     shows_evidence: ClassVar[bool] = False
     seconds_per_item: ClassVar[float] = 8.0
     not_in_provenance: ClassVar[tuple[str, ...]] = (
-        *MethodSettings.not_in_provenance,
+        *BatchMethodSettings.not_in_provenance,
         "items_at_once",
     )
 
@@ -148,12 +148,6 @@ class FeatureInversion(MethodSettings):
     def prepared(self, nodes: Nodes) -> Nodes:
         """Fold batch normalisations, since each item takes many passes."""
         return nodes.folded()
-
-    def maps(
-        self, nodes: Nodes, x: Tensor, item: str, targets: Sequence[Target], seed: int
-    ) -> Maps:
-        """Compute the masks of one item."""
-        return self.maps_of_batch(nodes, x[None], [item], targets, [seed])[0]
 
     def maps_of_batch(
         self,
