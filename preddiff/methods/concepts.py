@@ -74,7 +74,7 @@ class Concepts(BatchMethodSettings):
         targets: Sequence[Target],
         seeds: Sequence[int],
     ) -> list[Maps]:
-        """Compute maps that are not negative and sum to 1; the network is traced once for all items."""
+        """Compute maps that are not negative and sum to 1; the network is traced once."""
         if not isinstance(nodes, _Layered):
             raise InputError(
                 "method concepts needs a classifier with layers, such as an explanation network: "
