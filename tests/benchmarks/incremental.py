@@ -31,8 +31,8 @@ from preddiff.classifiers.readout import Readout
 from preddiff.devices import device_of, use_cores
 from preddiff.engines.dense import Dense
 from preddiff.engines.incremental.engine import Incremental
-from preddiff.samplers.base import generator
 from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.draws import generator
 from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.targets import Target
 from preddiff.windows import Block, Windows
