@@ -67,7 +67,8 @@ def smooth_images(count: int, side: int) -> np.ndarray:
 
 
 def make(name: str, side: int) -> Network:
-    """One of torchvision's networks, with random weights."""
+    """One of torchvision's networks, with random weights that are the same in each run."""
+    torch.manual_seed(0)
     module = prepared(models.get_model(name, weights=None, **_OPTIONS.get(name, {})))
     mean = Standardisation((0.5,) * 3, (0.25,) * 3)
     classes = tuple(map(str, range(1000)))

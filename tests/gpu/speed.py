@@ -71,7 +71,8 @@ def part(run: Run) -> None:
                 del one
         del network
     memory = "of the GPU" if run.on_gpu else "of this process so far"
-    run.say(f"ratio: to the first row of the network; memory: the peak {memory}")
+    run.say(f"ratio: to the first row of the network; memory: the peak {memory};")
+    run.say("of floor: time that the arithmetic takes at the speed of a matrix product, as a share")
 
 
 def _row(
