@@ -166,6 +166,7 @@ def test_what_there_is_no_time_for_is_skipped_and_said(capsys) -> None:
     printed = capsys.readouterr().out
     for name in PARTS:
         assert f"{name}: skipped, because the time (--minutes) is spent" in printed
+    assert f"all checks hold; {len(PARTS)} skipped; " in printed.splitlines()[-1]
 
 
 def test_conditioning_by_numpy_is_that_of_the_package() -> None:
