@@ -30,7 +30,7 @@ from preddiff.evidence import (
     weight_of_evidence_slope,
 )
 from preddiff.progress import progress as show
-from preddiff.samplers.base import Sampler
+from preddiff.samplers.draws import Sampler
 from preddiff.targets import Target
 from preddiff.windows import FloatArray, Windows
 

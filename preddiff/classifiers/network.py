@@ -13,8 +13,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx, nn
 
-from preddiff.classifiers.base import CLASSIFIERS, kind_of
-from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict, write_state_dict
 from preddiff.classifiers.hooks import Hookable
 from preddiff.classifiers.layers import (
     OUTPUT,
@@ -80,11 +78,15 @@ class Network:
     @property
     def kind(self) -> str:
         """Kind of classifier that made it."""
+        from preddiff.classifiers.base import kind_of
+
         return kind_of(self.architecture)
 
     @property
     def code(self) -> tuple[str, ...]:
         """Definitions that its output depends on: roots of `digest_code`."""
+        from preddiff.classifiers.base import CLASSIFIERS
+
         return CLASSIFIERS[self.kind].code_of_stored(self.architecture)
 
     @property
@@ -173,6 +175,8 @@ class Network:
 
     def save(self, folder: Path) -> None:
         """Write `weights.safetensors` and, last, `classifier.json`."""
+        from preddiff.classifiers.checkpoint import write_state_dict
+
         folder.mkdir(parents=True, exist_ok=True)
         write_state_dict(self.module, folder / _WEIGHTS)
         architecture = _with_files(
@@ -200,6 +204,9 @@ class Network:
         InputError
             If files are missing, damaged or changed.
         """
+        from preddiff.classifiers.base import CLASSIFIERS, kind_of
+        from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict
+
         try:
             about = json.loads((folder / "classifier.json").read_text())
             architecture = about["architecture"]

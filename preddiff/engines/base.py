@@ -9,7 +9,7 @@ from torch import Tensor
 
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
-from preddiff.samplers.base import Sampler, generator
+from preddiff.samplers.draws import Sampler, generator
 from preddiff.windows import Block, FloatArray, Windows
 
 Numbers = TypeVar("Numbers", FloatArray, Tensor)

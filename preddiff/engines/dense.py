@@ -12,7 +12,7 @@ from preddiff.classifiers.standardisation import Standardisation
 from preddiff.engines.base import Progress, no_progress, over_draws, over_parts, require_finite
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
-from preddiff.samplers.base import Sampler, window_voxels
+from preddiff.samplers.draws import Sampler, window_voxels
 from preddiff.windows import Block, FloatArray, Windows
 
 Nodes = Callable[[Tensor, str], Tensor]

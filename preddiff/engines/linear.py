@@ -18,7 +18,7 @@ from preddiff.engines import logistic_normal
 from preddiff.engines.base import Progress, no_progress, over_draws, over_parts, require_finite
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
-from preddiff.samplers.base import Sampler, window_voxels
+from preddiff.samplers.draws import Sampler, window_voxels
 from preddiff.samplers.exact_form import HasFiniteValues, HasNormalShift, window_sums
 from preddiff.targets import Target
 from preddiff.windows import Block, FloatArray, IntArray, Windows

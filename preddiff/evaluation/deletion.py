@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from preddiff.evaluation.paired import Comparison, compare_maps, mean_interval
-from preddiff.samplers.base import window_voxels
+from preddiff.samplers.draws import window_voxels
 from preddiff.windows import FloatArray, IntArray, Windows
 
 MEASURES = ("deletion", "insertion")

@@ -2,88 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
-from scipy import sparse
 from torch import Tensor
 
 from preddiff.errors import InputError
-from preddiff.samplers.base import SAMPLERS, SamplerSettings, Sources, window_voxels
+from preddiff.samplers.draws import window_voxels
 from preddiff.samplers.exact_form import sparse_rows
-from preddiff.samplers.gaussian import Gaussian, LocatedPatchGaussian
-from preddiff.samplers.gaussian_store import GaussianSettings, digest_of, load_gaussian, range_of
+from preddiff.samplers.gaussian import Gaussian
 from preddiff.windows import Block, FloatArray, IntArray, Surroundings, Windows, offsets
 
-
-@SAMPLERS.register
-class ConditionalSettings(SamplerSettings, GaussianSettings):
-    """Draws from a patch Gaussian, conditioned on the surroundings; global or by location."""
-
-    needs_surroundings: ClassVar[bool] = True
-
-    kind: Literal["conditional"] = Field(description="conditional")
-    clip: bool | None = Field(
-        None,
-        description="clip draws to the range of the training items, which needs estimator samples; "
-        "default: true for images, false for volumes",
-    )
-
-    @property
-    def gaussian(self) -> GaussianSettings:
-        """Settings of the patch Gaussian."""
-        return self.part(GaussianSettings)
-
-    @property
-    def depends_on_location(self) -> bool:
-        """Whether there is one Gaussian for each cell of a grid over the items."""
-        return self.grid is not None
-
-    def clips(self, dimensions: int) -> bool:
-        """Whether draws are clipped, for items of 2 or 3 dimensions."""
-        return dimensions == 2 if self.clip is None else self.clip
-
-    def has_exact_form(self, dimensions: int) -> bool:
-        """Whether draws are normal, which they are unless they are clipped."""
-        return not self.clips(dimensions)
-
-    def provenance(self, sources: Sources) -> dict[str, Any]:
-        """Digest of the Gaussian and range of draws; checks that the Gaussian fits the items."""
-        path = _store(sources)
-        fitted = load_gaussian(path)
-        if fitted.l != sources.l:
-            raise InputError(f"{path} was fitted for l = {fitted.l}, not for l = {sources.l}")
-        if fitted.channels != sources.items.channels:
-            raise InputError(
-                f"{path} was fitted on items of {fitted.channels} channels, but these have "
-                f"{sources.items.channels}"
-            )
-        span = self._range(sources)
-        return {
-            "sampler": self.kind,
-            "l": sources.l,
-            "clip": False if span is None else list(span),
-            "gaussian": digest_of(path),
-        }
-
-    def build(self, sources: Sources) -> "Conditional":
-        """Make the sampler from the stored Gaussian."""
-        fitted = load_gaussian(_store(sources))
-        if isinstance(fitted, LocatedPatchGaussian):
-            fitted = fitted.at(tuple(part.start for part in sources.slab))
-        return Conditional(fitted, self._range(sources))
-
-    def _range(self, sources: Sources) -> tuple[float, float] | None:
-        return range_of(_store(sources)) if self.clips(len(sources.items.space)) else None
-
-
-def _store(sources: Sources) -> Path:
-    if sources.gaussian is None:
-        raise InputError("a conditional sampler needs a Gaussian store (--gaussian)")
-    return sources.gaussian
+if TYPE_CHECKING:
+    from scipy import sparse
 
 
 @dataclass(frozen=True)
@@ -148,7 +80,7 @@ class Conditional:
 
     def normal_shift(
         self, weights: FloatArray, windows: Windows, block: Block
-    ) -> tuple[sparse.csr_array, FloatArray, FloatArray]:
+    ) -> "tuple[sparse.csr_array, FloatArray, FloatArray]":
         """Return the distribution of the shift of a weighted sum; see `HasNormalShift`.
 
         Raises

@@ -4,13 +4,15 @@ The exact estimator of linear classifiers makes no draws; it works with samplers
 of these protocols.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
-from scipy import sparse
 
-from preddiff.samplers.base import window_voxels
+from preddiff.samplers.draws import window_voxels
 from preddiff.windows import Block, FloatArray, IntArray, Windows
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 
 @runtime_checkable
@@ -19,7 +21,7 @@ class HasNormalShift(Protocol):
 
     def normal_shift(
         self, weights: FloatArray, windows: Windows, block: Block
-    ) -> tuple[sparse.csr_array, FloatArray, FloatArray]:
+    ) -> "tuple[sparse.csr_array, FloatArray, FloatArray]":
         """Return the distribution of weights . (x' - x), where x' is x with one window redrawn.
 
         Parameters
@@ -49,7 +51,7 @@ class HasNormalShift(Protocol):
 class HasFiniteValues(Protocol):
     """A sampler that replaces windows by one of finitely many values, all equally likely."""
 
-    def weighted_sums(self, operator: sparse.csr_array) -> FloatArray:
+    def weighted_sums(self, operator: "sparse.csr_array") -> FloatArray:
         """Apply an operator to each of the values.
 
         Parameters
@@ -67,7 +69,7 @@ class HasFiniteValues(Protocol):
         ...
 
 
-def window_sums(weights: FloatArray, windows: Windows, block: Block) -> sparse.csr_array:
+def window_sums(weights: FloatArray, windows: Windows, block: Block) -> "sparse.csr_array":
     """Return the operator from a flattened input to the weighted sums of its windows.
 
     Parameters
@@ -85,7 +87,7 @@ def window_sums(weights: FloatArray, windows: Windows, block: Block) -> sparse.c
     return sparse_rows(weights.reshape(-1)[voxels], voxels, weights.size)
 
 
-def sparse_rows(values: FloatArray, columns: IntArray, width: int) -> sparse.csr_array:
+def sparse_rows(values: FloatArray, columns: IntArray, width: int) -> "sparse.csr_array":
     """Build a sparse matrix whose rows have the same number of values.
 
     Parameters
@@ -100,6 +102,8 @@ def sparse_rows(values: FloatArray, columns: IntArray, width: int) -> sparse.csr
     -------
     csr array (rows, width)
     """
+    from scipy import sparse
+
     pointers = np.arange(0, columns.size + 1, columns.shape[1])
     return sparse.csr_array(
         (values.reshape(-1), columns.reshape(-1).astype(np.int32), pointers.astype(np.int32)),

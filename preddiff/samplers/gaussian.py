@@ -7,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from preddiff.errors import InputError
 from preddiff.windows import FloatArray, IntArray, inside, offsets
@@ -139,6 +138,8 @@ def condition(
     InputError
         If the covariance of the surroundings is singular.
     """
+    from scipy import linalg
+
     out = ~inside
     within, between = covariance[np.ix_(inside, inside)], covariance[np.ix_(out, inside)]
     if not out.any():
@@ -152,6 +153,8 @@ def condition(
 
 
 def _cholesky(covariance: FloatArray) -> FloatArray:
+    from scipy import linalg
+
     try:
         return linalg.cholesky(covariance, lower=True, check_finite=False)
     except linalg.LinAlgError:

@@ -19,7 +19,7 @@ from preddiff.datasets.slab import Slab, slab_of
 from preddiff.errors import InputError
 from preddiff.progress import options as progress_options
 from preddiff.progress import progress
-from preddiff.samplers.base import seed_of
+from preddiff.samplers.draws import seed_of
 from preddiff.samplers.gaussian import (
     Gaussian,
     Grid,

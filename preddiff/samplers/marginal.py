@@ -13,7 +13,8 @@ from scipy import sparse
 from torch import Tensor
 
 from preddiff.errors import InputError
-from preddiff.samplers.base import SAMPLERS, SamplerSettings, Sources, seed_of, window_voxels
+from preddiff.samplers.base import SAMPLERS, SamplerSettings, Sources
+from preddiff.samplers.draws import seed_of, window_voxels
 from preddiff.windows import Block, FloatArray, IntArray, Windows
 
 # Bytes of donors that are kept in memory: 3,500 images of 3 x 224 x 224 pixels.

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from preddiff import user_code
 from preddiff.errors import InputError
-from preddiff.samplers.base import SAMPLERS, Sampler, SamplerSettings, Sources
+from preddiff.samplers.base import SAMPLERS, SamplerSettings, Sources
+from preddiff.samplers.draws import Sampler
 from preddiff.windows import Block, Windows
 
 

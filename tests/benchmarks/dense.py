@@ -12,17 +12,15 @@ import argparse
 import gc
 import resource
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import torch
+from passes import QUICK, TARGETS, Sizes, make, smooth_images
 from torchvision import models
 
-from preddiff.classifiers import torchvision
-from preddiff.classifiers.network import Network, NetworkNodes, prepared
+from preddiff.classifiers.network import Network, NetworkNodes
 from preddiff.classifiers.precision import arithmetic
 from preddiff.classifiers.readout import Readout
-from preddiff.classifiers.standardisation import Standardisation
 from preddiff.devices import device_of, use_cores
 from preddiff.engines.dense import Dense
 from preddiff.samplers.conditional import Conditional
@@ -31,44 +29,6 @@ from preddiff.targets import Target
 from preddiff.windows import Block, Windows
 
 BATCHES = {"cpu": (8, 16, 32, 64), "cuda": (128, 256, 512, 1024)}
-TARGETS = ("probability:top-1", "logit:top-1")
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What is measured.
-
-    Attributes
-    ----------
-    side : int
-        Of the images, in pixels.
-    k, l, samples : int
-        Of the windows.
-    patches : int
-        That the sampler's Gaussian is fitted on.
-    seconds : float
-        That plain torch is measured for at each batch size.
-    batches : tuple of int, optional
-        Batch sizes of plain torch; those that suit the device if None.
-    """
-
-    side: int = 224
-    k: int = 10
-    l: int = 14
-    samples: int = 10
-    patches: int = 20_000
-    seconds: float = 3
-    batches: tuple[int, ...] | None = None
-
-
-QUICK = Sizes(side=64, k=4, l=6, samples=2, patches=500, seconds=0.1, batches=(2, 4))
-
-
-def smooth_images(count: int, side: int) -> np.ndarray:
-    """Random images whose neighbouring pixels are alike, float32 from 0 to 1."""
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand((count, 3, 28, 28), generator=generator)
-    return torch.nn.functional.interpolate(coarse, side, mode="bicubic").clamp(0, 1).numpy()
 
 
 def wait(device: torch.device) -> None:
@@ -157,13 +117,6 @@ def main() -> None:
         gc.collect()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory of the host {peak:.2f} GB")
-
-
-def make(name: str, side: int) -> Network:
-    module = prepared(torchvision.build(name, 1000))
-    mean = Standardisation((0.5,) * 3, (0.25,) * 3)
-    classes = tuple(map(str, range(1000)))
-    return Network(module, {"torchvision": name}, classes, 1_281_167, (side, side), mean)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from dense import smooth_images
-from incremental import rows_of, seconds_per_pass
+from incremental import rows_of
 from matplotlib import pyplot
+from passes import seconds_per_pass, smooth_images
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 

@@ -21,44 +21,21 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from dense import QUICK, TARGETS, Sizes, make, smooth_images, wait
-from torch.utils.flop_counter import FlopCounterMode
+from dense import wait
+from passes import QUICK, Sizes, cost, engine, make, smooth_images
 from torchvision import models
 
-from preddiff.classifiers.network import Network, NetworkNodes
+from preddiff.classifiers.network import Network
 from preddiff.classifiers.precision import Precision
-from preddiff.classifiers.readout import Readout
 from preddiff.devices import device_of, use_cores
 from preddiff.engines.dense import Dense
 from preddiff.engines.incremental.engine import Incremental
-from preddiff.samplers.base import generator
 from preddiff.samplers.conditional import Conditional
 from preddiff.samplers.gaussian import PatchGaussian
-from preddiff.targets import Target
 from preddiff.windows import Block, Windows
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 USUAL = ["alexnet", "googlenet", "squeezenet1_1", "mobilenet_v2", "resnet50", "vgg16"]
-
-
-def engine(
-    kind: type[Dense],
-    network: Network,
-    sampler: Conditional,
-    device: torch.device,
-    sizes: Sizes,
-    precision: Precision = "float32",
-) -> Dense:
-    readout = Readout(tuple(Target.parse(text) for text in TARGETS))
-    return kind(
-        NetworkNodes(network, readout, {"item": [0, 0]}, device, precision),
-        sampler,
-        Windows(network.space, sizes.k),
-        sizes.samples,
-        seed=0,
-        standardisation=network.standardisation,
-        device=device,
-    )
 
 
 def rows_of(windows: Windows, rows: int, columns: int) -> list[Block]:
@@ -69,27 +46,6 @@ def rows_of(windows: Windows, rows: int, columns: int) -> list[Block]:
         Block(0, (slice(int(row), int(row) + 1), slice(middle, middle + columns)))
         for row in numbers
     ]
-
-
-def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Block]) -> float:
-    # Once before, for what is prepared for all items: the engine, and conditioning per position.
-    one.expectations(x, ["item"], blocks[0])
-    for block in blocks:
-        source = generator(one.seed, "item", block)
-        one.sampler.draw(torch.from_numpy(x[0]), "item", one.windows, block, 1, source)
-    start = time.perf_counter()
-    for block in blocks:
-        one.expectations(x, ["item"], block)
-    return (time.perf_counter() - start) / (sum(block.size for block in blocks) * one.samples)
-
-
-def cost(one: Dense, x: np.ndarray, blocks: list[Block]) -> tuple[float, float]:
-    """Seconds of a forward pass, and its multiplications and additions."""
-    seconds = seconds_per_pass(one, x, blocks)
-    middle = blocks[len(blocks) // 2]
-    with FlopCounterMode(display=False) as counter:
-        one.expectations(x, ["item"], middle)
-    return seconds, counter.get_total_flops() / (middle.size * one.samples)
 
 
 def occlusion(network: Network, device: torch.device, x: np.ndarray, k: int) -> float | None:

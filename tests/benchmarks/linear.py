@@ -24,8 +24,9 @@ from preddiff.datasets.items import Items
 from preddiff.engines.linear import Exact, Samples
 from preddiff.evidence import relevance, weight_of_evidence
 from preddiff.methods.prediction_difference import ExpectationSettings, WindowSettings
-from preddiff.samplers.base import generator
-from preddiff.samplers.conditional import Conditional, ConditionalSettings
+from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.conditional_settings import ConditionalSettings
+from preddiff.samplers.draws import generator
 from preddiff.samplers.gaussian import LocatedPatchGaussian
 from preddiff.samplers.gaussian_store import load_gaussian
 from preddiff.stages.explain import explain

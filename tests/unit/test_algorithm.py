@@ -9,8 +9,8 @@ from preddiff.classifiers.linear import LinearClassifier
 from preddiff.engines.dense import Dense
 from preddiff.engines.linear import Exact, Samples
 from preddiff.evidence import relevance, standard_error, weight_of_evidence
-from preddiff.samplers.base import Sampler, generator
 from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.draws import Sampler, generator
 from preddiff.samplers.gaussian import Grid, LocatedPatchGaussian
 from preddiff.samplers.grey import Grey
 from preddiff.samplers.marginal import Marginal

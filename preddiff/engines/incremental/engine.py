@@ -19,7 +19,7 @@ from preddiff.engines.dense import Dense, is_out_of_memory, redrawn, too_little_
 from preddiff.engines.incremental.boxes import Boxes
 from preddiff.engines.incremental.network import IncrementalNetwork
 from preddiff.errors import InputError
-from preddiff.samplers.base import window_voxels
+from preddiff.samplers.draws import window_voxels
 from preddiff.windows import Block, IntArray, Windows
 
 # Windows whose starts agree modulo the strides of a network have boxes of equal sizes. Boxes of

@@ -13,8 +13,8 @@ from preddiff.engines import base
 from preddiff.engines.base import over_draws, over_parts
 from preddiff.engines.dense import Dense
 from preddiff.engines.linear import Samples
-from preddiff.samplers.base import Sampler, generator
 from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.draws import Sampler, generator
 from preddiff.samplers.grey import Grey
 from preddiff.samplers.marginal import Marginal
 from preddiff.targets import Target

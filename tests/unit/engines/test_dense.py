@@ -11,8 +11,8 @@ from preddiff.classifiers.standardisation import Standardisation
 from preddiff.engines.dense import Dense
 from preddiff.errors import InputError
 from preddiff.methods.sensitivity import sensitivity
-from preddiff.samplers.base import generator, window_voxels
 from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.draws import generator, window_voxels
 from preddiff.samplers.gaussian import Moments, PatchGaussian, condition, patches_at
 from preddiff.samplers.grey import Grey
 from preddiff.samplers.marginal import Marginal

@@ -10,8 +10,8 @@ from preddiff.engines import linear
 from preddiff.engines.base import Engine
 from preddiff.engines.linear import Exact, Samples
 from preddiff.errors import InputError
-from preddiff.samplers.base import Sampler
 from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.draws import Sampler
 from preddiff.samplers.exact_form import window_sums
 from preddiff.samplers.grey import Grey
 from preddiff.samplers.marginal import Marginal

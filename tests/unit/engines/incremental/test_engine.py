@@ -21,8 +21,8 @@ from preddiff.engines.incremental.engine import Incremental
 from preddiff.engines.incremental.network import IncrementalNetwork
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations, weight_of_evidence
-from preddiff.samplers.base import window_voxels
 from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.draws import window_voxels
 from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.targets import Target
 from preddiff.windows import Block, Windows

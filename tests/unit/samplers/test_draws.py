@@ -10,8 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from preddiff.engines.dense import Dense
-from preddiff.samplers.base import Sampler, generator
 from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.draws import Sampler, generator
 from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.samplers.grey import Grey
 from preddiff.samplers.marginal import Marginal
