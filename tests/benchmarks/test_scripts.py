@@ -181,3 +181,13 @@ def test_precision(tmp_path: Path) -> None:
 def test_inversion(tmp_path: Path) -> None:
     found = printed("inversion", "--quick", "--network", "squeezenet1_1", "--threads", 1)
     assert len(numbers(row(found, "squeezenet1_1, 2 targets"))) == 4
+
+
+def test_networks() -> None:
+    usual = ("--quick", "--device", "cpu", "--windows", 4)
+    output = printed("networks", *usual, "--networks", "squeezenet1_1", "mobilenet_v3_small")
+    share, dense, ours, ratio = numbers(row(output, "squeezenet1_1"))[:4]
+    assert 0 < share <= 1
+    assert min(dense, ours, ratio) > 0
+    # Squeeze and excitation.
+    assert "whole maps are computed" in row(output, "mobilenet_v3_small")

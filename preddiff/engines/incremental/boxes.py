@@ -1,6 +1,6 @@
 """Boxes: the part of a layer's maps that a window changes, and activations kept in that form."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -140,12 +140,20 @@ class Intact:
     Parameters
     ----------
     maps : tensor (1, channels, *space)
+        In another order of axes if they belong to `Arranged` activations.
     """
 
     def __init__(self, maps: Tensor) -> None:
         self.maps = maps
         self.space = tuple(maps.shape[2:])
         self._rows: dict[float, Tensor] = {}
+        self._others: dict[Hashable, Intact] = {}
+
+    def made_once(self, key: Hashable, make: Callable[[Tensor], Tensor]) -> "Intact":
+        """Other maps that are made of these, which are stored under a key."""
+        if key not in self._others:
+            self._others[key] = Intact(make(self.maps))
+        return self._others[key]
 
     def rows(self, padding: float) -> Tensor:
         """One row of channels for every unit, and one more of the padding's value."""
@@ -181,6 +189,11 @@ class Changed:
     def draws(self) -> int:
         """Variants for each window."""
         return len(self.values) // len(self.boxes.starts)
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Units of a map along each axis."""
+        return self.intact.space
 
     @property
     def shape(self) -> tuple[int, ...]:

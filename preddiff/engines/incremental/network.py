@@ -1,22 +1,22 @@
 """A traced network that is evaluated on inputs which differ from an intact one in boxes only."""
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from preddiff.engines.incremental.arranged import Arranged
 from preddiff.engines.incremental.boxes import Boxes, Changed, Intact
-from preddiff.engines.incremental.operations import Operation, of_function, of_module
+from preddiff.engines.incremental.operations.base import Operation
+from preddiff.engines.incremental.operations.table import of_function, of_module
+from preddiff.engines.incremental.rewriting import CONVOLUTIONS, rewritten
 from preddiff.errors import InputError
 
 # Whole maps are faster once boxes cover this share of them: nothing has to be gathered then.
 _NEARLY_WHOLE = 0.75
-_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
-_BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 # NumPy's names of arguments, which torch accepts too.
 _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 # They need whole maps by their nature, which is not worth a message.
@@ -45,7 +45,7 @@ class IncrementalNetwork:
     """
 
     def __init__(self, graph: fx.GraphModule) -> None:
-        self.graph = _fold_batch_norms(graph)
+        self.graph = rewritten(graph)
         self.modules = dict(self.graph.named_modules())
         self.nodes = list(self.graph.graph.nodes)
         self.operations = {node: self._operation(node) for node in self.nodes}
@@ -57,7 +57,7 @@ class IncrementalNetwork:
         found: dict[fx.Node, Any] = {}
         for node in self.nodes:
             value = x if node.op == "placeholder" else self._evaluate(node, found)
-            found[node] = Intact(value) if _has_maps(value) else value
+            found[node] = _each(_as_intact, value)
         return found
 
     def reference(self, intact: Mapping[fx.Node, Any]) -> dict[str, Tensor]:
@@ -115,31 +115,30 @@ class IncrementalNetwork:
         self, node: fx.Node, found: dict[fx.Node, Any], intact: Mapping[fx.Node, Any]
     ) -> Any:
         def argument(x: fx.Node) -> Any:
-            value = found.get(x, intact[x])
-            return value.maps if isinstance(value, Intact) else value
+            return _each(_as_tensor, found.get(x, intact[x]))
 
         operation = self.operations[node]
-        changed = [x for x in node.all_input_nodes if isinstance(found.get(x), Changed)]
-        if changed and operation is not None:
+        changed = [x for x in node.all_input_nodes if _is_changed(found.get(x))]
+        # What is computed on whole maps differs between variants everywhere.
+        is_whole = any(isinstance(found.get(x), Tensor) for x in node.all_input_nodes)
+        if changed and operation is not None and not is_whole:
             named = {_NUMPY_NAMES.get(name, name): x for name, x in node.kwargs.items()}
             value = operation(
                 intact[node], *fx.map_arg(node.args, argument), **fx.map_arg(named, argument)
             )
-            if isinstance(value, Changed) and value.share >= _NEARLY_WHOLE:
-                return value.whole()
             if value is not None:
-                return value
+                return _each(_whole_if_nearly, value)
         if changed and not self._flattens(node) and not self._joins_whole_maps(node, found):
             self.whole_map_operations.setdefault(str(node), node._pretty_print_target(node.target))
         for x in changed:
-            found[x] = found[x].whole()
+            found[x] = _each(_whole, found[x])
         return self._evaluate(node, {**intact, **found})
 
     def _joins_whole_maps(self, node: fx.Node, found: dict[fx.Node, Any]) -> bool:
         """Whether another argument has grown to whole maps, so that the operation needs them."""
         values = [found[x] for x in node.all_input_nodes if x in found]
-        spaces = {x.intact.space for x in values if isinstance(x, Changed)}
-        return any(isinstance(x, Tensor) and tuple(x.shape[2:]) in spaces for x in values)
+        shapes = [x.shape for x in values if isinstance(x, Changed | Arranged)]
+        return any(isinstance(x, Tensor) and _spans(x.shape, shapes) for x in values)
 
     def _flattens(self, node: fx.Node) -> bool:
         if node.op == "call_module":
@@ -148,8 +147,7 @@ class IncrementalNetwork:
 
     def _evaluate(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
         def argument(x: fx.Node) -> Any:
-            value = values[x]
-            return value.maps if isinstance(value, Intact) else value
+            return _each(_as_tensor, values[x])
 
         args, kwargs = fx.map_arg(node.args, argument), fx.map_arg(node.kwargs, argument)
         if callable(node.target):
@@ -165,37 +163,45 @@ class IncrementalNetwork:
 
 def _may_overwrite(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     """Whether a node's values are new and read only once, so that they may be overwritten."""
-    convolves = node.op == "call_module" and type(modules[str(node.target)]) in _CONVOLUTIONS
+    convolves = node.op == "call_module" and type(modules[str(node.target)]) in CONVOLUTIONS
     return len(node.users) == 1 and (convolves or node.target in (operator.add, torch.add))
 
 
-def _has_maps(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim in (4, 5) and len(value) == 1
+def _spans(shape: Sequence[int], others: Sequence[Sequence[int]]) -> bool:
+    """Whether a tensor has all axes that others have, instead of being the same along some."""
+    return any(
+        len(shape) == len(other)
+        and all(n > 1 or m == 1 for n, m in zip(shape[1:], other[1:], strict=True))
+        for other in others
+    )
 
 
-def _fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
-    """Fold batch normalisation into the convolution before it."""
-    modules = dict(graph.named_modules())
-    for node in list(graph.graph.nodes):
-        if node.op != "call_module" or type(modules[node.target]) not in _BATCH_NORMS:
-            continue
-        (before,) = node.all_input_nodes
-        if (
-            before.op != "call_module"
-            or type(modules[before.target]) not in _CONVOLUTIONS
-            or len(before.users) > 1
-            or _calls(graph, before.target) > 1
-            or _calls(graph, node.target) > 1
-            or modules[node.target].running_mean is None
-        ):
-            continue
-        folded = fuse_conv_bn_eval(modules[before.target], modules[node.target])
-        graph.set_submodule(before.target, folded)
-        modules[before.target] = folded
-        node.replace_all_uses_with(before)
-        graph.graph.erase_node(node)
-    return graph
+def _each(function: Callable[[Any], Any], value: Any) -> Any:
+    """Apply a function to a value, or to each part of one that has several."""
+    if isinstance(value, tuple | list) and not isinstance(value, torch.Size):
+        return tuple(_each(function, part) for part in value)
+    return function(value)
 
 
-def _calls(graph: fx.GraphModule, module: str) -> int:
-    return sum(n.op == "call_module" and n.target == module for n in graph.graph.nodes)
+def _as_intact(value: Any) -> Any:
+    is_activations = isinstance(value, Tensor) and value.ndim > 2 and len(value) == 1
+    return Intact(value) if is_activations else value
+
+
+def _as_tensor(value: Any) -> Any:
+    return value.maps if isinstance(value, Intact) else value
+
+
+def _is_changed(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return any(_is_changed(part) for part in value)
+    return isinstance(value, Changed | Arranged)
+
+
+def _whole(value: Any) -> Any:
+    return value.whole() if isinstance(value, Changed | Arranged) else value
+
+
+def _whole_if_nearly(value: Any) -> Any:
+    is_nearly = isinstance(value, Changed | Arranged) and value.share >= _NEARLY_WHOLE
+    return value.whole() if is_nearly else value

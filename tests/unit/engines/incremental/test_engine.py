@@ -16,9 +16,9 @@ from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.datasets.pictures import read_image
 from preddiff.engines.dense import Dense
-from preddiff.engines.incremental import operations
 from preddiff.engines.incremental.engine import Incremental
 from preddiff.engines.incremental.network import IncrementalNetwork
+from preddiff.engines.incremental.operations import convolutions, pooling
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations, weight_of_evidence
 from preddiff.samplers.conditional import Conditional
@@ -290,13 +290,13 @@ def test_normalisation_by_statistics_of_the_batch_is_done_densely(
     assert f"evaluated densely: module '{number}' normalises by statistics of the batch" in message
 
 
-@pytest.mark.parametrize("where", ["_CONVOLUTIONS", "_MAX_POOLS"])
-def test_any_failure_of_an_operation_leads_to_whole_passes(where: str, monkeypatch, capsys) -> None:
+@pytest.mark.parametrize("table", [convolutions.CONVOLUTIONS, pooling.MAX_POOLS])
+def test_any_failure_of_an_operation_leads_to_whole_passes(table, monkeypatch, capsys) -> None:
     def fail(*args: object) -> Tensor:
         raise IndexError("no such unit\nand more")
 
-    for module in getattr(operations, where):
-        monkeypatch.setitem(getattr(operations, where), module, fail)
+    for module in table:
+        monkeypatch.setitem(table, module, fail)
     dense, ours = engines(small_network())
     block = next(iter(dense.windows.blocks(30)))
     expected, found = (e.expectations(images()[:1], ["item 0"], block) for e in (dense, ours))
@@ -316,7 +316,8 @@ def test_too_little_memory_for_the_trial_is_said(monkeypatch, capsys) -> None:
 
 def test_a_wrong_operation_is_noticed(monkeypatch, capsys) -> None:
     convolve = F.conv2d
-    monkeypatch.setitem(operations._CONVOLUTIONS, nn.Conv2d, lambda *args: convolve(*args) * 1.01)
+    wrong = {nn.Conv2d: lambda *args: convolve(*args) * 1.01}
+    monkeypatch.setattr(convolutions, "CONVOLUTIONS", wrong)
     dense, ours = engines(small_network())
     block = next(iter(dense.windows.blocks(30)))
     expected = dense.expectations(images()[:1], ["item 0"], block)
