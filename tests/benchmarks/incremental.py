@@ -35,7 +35,7 @@ from preddiff.samplers.base import generator
 from preddiff.samplers.conditional import Conditional
 from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.targets import Target
-from preddiff.windows import Block, Windows
+from preddiff.windows import Box, Windows
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 USUAL = ["alexnet", "googlenet", "squeezenet1_1", "mobilenet_v2", "resnet50", "vgg16"]
@@ -61,17 +61,16 @@ def engine(
     )
 
 
-def rows_of(windows: Windows, rows: int, columns: int) -> list[Block]:
+def rows_of(windows: Windows, rows: int, columns: int) -> list[Box]:
     """Blocks of one row each, spread from border to border."""
     numbers = np.unique(np.linspace(0, windows.shape[0] - 1, rows).round().astype(int))
     middle = (windows.shape[1] - columns) // 2
     return [
-        Block(0, (slice(int(row), int(row) + 1), slice(middle, middle + columns)))
-        for row in numbers
+        Box(0, (slice(int(row), int(row) + 1), slice(middle, middle + columns))) for row in numbers
     ]
 
 
-def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Block]) -> float:
+def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Box]) -> float:
     # Once before, for what is prepared for all items: the engine, and conditioning per position.
     one.expectations(x, ["item"], blocks[0])
     for block in blocks:
@@ -83,7 +82,7 @@ def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Block]) -> float:
     return (time.perf_counter() - start) / (sum(block.size for block in blocks) * one.samples)
 
 
-def cost(one: Dense, x: np.ndarray, blocks: list[Block]) -> tuple[float, float]:
+def cost(one: Dense, x: np.ndarray, blocks: list[Box]) -> tuple[float, float]:
     """Seconds of a forward pass, and its multiplications and additions."""
     seconds = seconds_per_pass(one, x, blocks)
     middle = blocks[len(blocks) // 2]
