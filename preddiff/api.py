@@ -20,8 +20,10 @@ from preddiff.engines import linear
 from preddiff.engines.base import Engine
 from preddiff.engines.dense import Dense
 from preddiff.engines.incremental.engine import Incremental
+from preddiff.engines.refined import levels
 from preddiff.errors import InputError
 from preddiff.evidence import (
+    Evidence,
     Expectations,
     activation_difference,
     relevance,
@@ -30,9 +32,10 @@ from preddiff.evidence import (
     weight_of_evidence_slope,
 )
 from preddiff.progress import progress as show
+from preddiff.refinement import Drawn, Estimate, Refinement, passes_left
 from preddiff.samplers.draws import Sampler
 from preddiff.targets import Target
-from preddiff.windows import FloatArray, Windows
+from preddiff.windows import FloatArray, IntArray, Windows
 
 Output = Literal["logits", "probabilities", "activations"]
 Classifier = torch.nn.Module | Callable[[NDArray[np.float32]], ArrayLike]
@@ -40,6 +43,8 @@ Classifier = torch.nn.Module | Callable[[NDArray[np.float32]], ArrayLike]
 # Windows per block. Draws are a function of the block, so that a change of this changes them.
 _BLOCK = 2048
 _ITEM = "input"
+# Accuracy, and number of draws, where nothing is said about them.
+_ACCURACY, _SAMPLES = 0.02, 10
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,19 @@ class Explanation:
     stderr : float64 array (*space)
         Standard error of the relevance from the draws; 0 where it is exact.
     evidence : float64 array (*windows.shape)
+        Evidence of each window; interpolated where it was not drawn.
     expectations : Expectations
-        The raw numbers: reference (1, 1), change, variance and mean (1, 1, *windows.shape).
+        The raw numbers: reference (1, 1), change, variance and mean (1, 1, *windows.shape), NaN for
+        windows that were not drawn.
     windows : Windows
+    error : float64 array (*space), optional
+        With an accuracy: standard deviation of the relevance's error against all windows at stride
+        1 and draws without end, interpolation included.
+    draws : int64 array (*windows.shape), optional
+        With an accuracy: draws of each window; 0 where it was not drawn.
+    reached : float, optional
+        With an accuracy: root mean square of `error`, as a share of the largest magnitude of the
+        relevance.
     """
 
     relevance: FloatArray
@@ -64,6 +79,9 @@ class Explanation:
     evidence: FloatArray
     expectations: Expectations
     windows: Windows
+    error: FloatArray | None = None
+    draws: IntArray | None = None
+    reached: float | None = None
 
 
 def explain(
@@ -75,13 +93,18 @@ def explain(
     target: int,
     output: Output = "logits",
     training_size: int | None = None,
-    samples: int = 10,
-    stride: int = 1,
+    accuracy: float | None = None,
+    samples: int | None = None,
+    stride: int | None = None,
     seed: int = 0,
     batch_size: int | None = None,
     progress: bool = True,
+    on_level: Callable[[Explanation], object] | None = None,
 ) -> Explanation:
     """Explain one input by prediction difference analysis (Algorithm 1 of the paper).
+
+    Unless `samples` or `stride` is given, windows are drawn level by level, from coarse to fine and
+    more where it matters, until the map is as exact as `accuracy` asks for.
 
     Parameters
     ----------
@@ -103,16 +126,23 @@ def explain(
     training_size : int, optional
         Number N of instances the classifier was trained on, for the Laplace correction; needed
         for logits and probabilities, but known of a `LinearClassifier`.
-    samples : int
-        Number S of draws per window, at least 2; of no effect where expectations are exact.
-    stride : int
-        Distance of neighbouring windows.
+    accuracy : float, optional
+        Root mean square of the map's error that is allowed, as a share of its largest magnitude.
+        The default is 0.02, unless `samples` or `stride` is given. It is not for linear
+        classifiers, whose maps are exact.
+    samples : int, optional
+        Number S of draws per window, at least 2, as in the paper; 10 if only `stride` is given.
+    stride : int, optional
+        Distance of neighbouring windows; 1 if only `samples` is given.
     seed : int
         Same seed, same draws.
     batch_size : int, optional
         Inputs per forward pass; by default as suits the device of the module.
     progress : bool
         Show a progress bar.
+    on_level : callable, optional
+        With an accuracy: called with the explanation after each level. The first takes about a
+        thousandth of the forward passes of the paper's settings.
 
     Returns
     -------
@@ -150,7 +180,10 @@ def explain(
     _check_numbers(
         k=k, stride=stride, samples=samples, batch_size=batch_size, training_size=training_size
     )
-    windows = Windows(x.shape[1:], k, stride)
+    linear_classifier = isinstance(classifier, LinearClassifier)
+    accuracy = _accuracy(accuracy, samples, stride, linear_classifier)
+    windows = Windows(x.shape[1:], k, stride or 1)
+    samples = samples or _SAMPLES
     # Without it passes take two to three times as long on a CPU: each gives its memory back.
     use_cores(None)
     if isinstance(classifier, LinearClassifier):
@@ -166,19 +199,92 @@ def explain(
                 "the classifier puts out a single number, which tells no odds between classes: "
                 "let it give one for each class, or explain it as output='activations'"
             )
-        settings = (sampler, windows, samples, seed, batch_size)
-        if isinstance(classifier, torch.nn.Module) and output != "probabilities":
-            network = _network_nodes(classifier, nodes, windows.space, len(x), classes)
-            engine = Incremental(network, *settings, device=nodes.device)
-        else:
-            engine = Dense(nodes, *settings, device=nodes.device)
+        engine = _drawing_engine(nodes, x, classes, (sampler, windows, samples, seed, batch_size))
     if output != "activations" and training_size is None:
         raise InputError(
             "training_size is missing: the weight of evidence needs the number of training "
             "instances for its Laplace correction"
         )
+    if accuracy is not None:
+        assert isinstance(engine, Dense)
+        kind: Literal["probability", "logit"] = (
+            "logit" if output == "activations" else "probability"
+        )
+        evidence = Evidence(samples, training_size or 1, classes)
+        goal = Refinement(windows, [Target(kind, str(target))], evidence, sampler.random)
+        return _refined(engine, goal, x, accuracy, progress, on_level)
     found = _all_blocks(engine, x, windows, progress)
     return _explanation(found, windows, output, training_size, classes, drawn)
+
+
+def _accuracy(
+    accuracy: float | None, samples: int | None, stride: int | None, linear_classifier: bool
+) -> float | None:
+    """Return the accuracy that applies; None for the paper's algorithm and exact expectations."""
+    if accuracy is None:
+        paper = samples is not None or stride is not None
+        return None if paper or linear_classifier else _ACCURACY
+    if samples is not None or stride is not None:
+        raise InputError(
+            "accuracy, or samples and stride: an accuracy decides itself which windows are drawn "
+            "how often; give either"
+        )
+    if linear_classifier:
+        raise InputError(
+            "accuracy: the maps of linear classifiers are exact, without draws; leave it out"
+        )
+    if not 0 < accuracy < 1:
+        raise InputError(
+            f"accuracy = {accuracy!r}: give the error that is allowed as a share of the map's "
+            "largest magnitude, between 0 and 1, such as 0.02"
+        )
+    return accuracy
+
+
+def _drawing_engine(
+    nodes: "_Nodes", x: NDArray[np.float32], classes: int, settings: tuple[Any, ...]
+) -> Dense:
+    if isinstance(nodes.classifier, torch.nn.Module) and nodes.output != "probabilities":
+        space = tuple(x.shape[1:])
+        network = _network_nodes(nodes.classifier, nodes, space, len(x), classes)
+        return Incremental(network, *settings, device=nodes.device)
+    return Dense(nodes, *settings, device=nodes.device)
+
+
+def _refined(
+    engine: Dense,
+    refinement: Refinement,
+    x: NDArray[np.float32],
+    accuracy: float,
+    progress: bool,
+    on_level: Callable[[Explanation], object] | None,
+) -> Explanation:
+    """Draw level by level until the accuracy is reached."""
+    with show(total=None, desc="explain", unit="window", disable=not progress) as bar:
+        for drawn, estimate in levels(engine, refinement, x, _ITEM, bar.update):
+            found = _of_estimate(drawn, estimate, refinement.windows)
+            if on_level is not None:
+                on_level(found)
+            if refinement.is_reached(drawn, estimate, accuracy):
+                break
+            bar.total = bar.n + passes_left(drawn, estimate, accuracy) // refinement.samples
+            bar.set_postfix_str(f"error {estimate.reached.max():.3f}")
+    return found
+
+
+def _of_estimate(drawn: Drawn, estimate: Estimate, windows: Windows) -> Explanation:
+    missing = drawn.draws == 0
+    change, variance = (np.where(missing, np.nan, v)[None] for v in (drawn.change, drawn.variance))
+    return Explanation(
+        estimate.relevance[0],
+        estimate.stderr[0],
+        estimate.evidence[0],
+        Expectations(drawn.reference[None], change, variance),
+        windows,
+        estimate.error[0],
+        drawn.draws,
+        float(estimate.reached[0]),
+    )
 
 
 def _check_numbers(**numbers: int | None) -> None:

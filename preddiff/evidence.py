@@ -86,6 +86,19 @@ def weight_of_evidence(
     return (np.log1p(-step / (1 - p)) - np.log1p(step / p)) / np.log(2)
 
 
+def change_of_evidence(
+    reference: ArrayLike, evidence: ArrayLike, training_size: float, classes: int
+) -> FloatArray:
+    """Return the expected change E[p] - p with some weight of evidence, the inverse of it.
+
+    Evidence that no probability has is taken as that of the nearest one.
+    """
+    p = laplace_correction(reference, training_size, classes)
+    odds = p / (1 - p) * np.exp2(-np.asarray(evidence, dtype=np.float64))
+    q = (odds / (1 + odds) * (training_size + classes) - 1) / training_size
+    return np.clip(q, 0, 1) - np.asarray(reference)
+
+
 def weight_of_evidence_slope(
     reference: ArrayLike, change: ArrayLike, training_size: float, classes: int
 ) -> FloatArray:
@@ -93,6 +106,15 @@ def weight_of_evidence_slope(
     scale = training_size / (training_size + classes)
     q = laplace_correction(np.asarray(reference) + np.asarray(change), training_size, classes)
     return -scale / (q * (1 - q) * np.log(2))
+
+
+def weight_of_evidence_curvature(
+    reference: ArrayLike, change: ArrayLike, training_size: float, classes: int
+) -> FloatArray:
+    """Second derivative of the weight of evidence with respect to E[p], in bits."""
+    scale = training_size / (training_size + classes)
+    q = laplace_correction(np.asarray(reference) + np.asarray(change), training_size, classes)
+    return np.square(scale) * (1 / np.square(q) - 1 / np.square(1 - q)) / np.log(2)
 
 
 def activation_difference(change: ArrayLike) -> FloatArray:
@@ -171,6 +193,69 @@ class Evidence:
         ]
         maps, errors = (np.stack(values).astype(np.float32) for values in zip(*pairs, strict=True))
         return maps, errors
+
+    def of_draws(
+        self, target: Target, reference: float, change: FloatArray, variance: FloatArray, draws: Any
+    ) -> tuple[FloatArray, FloatArray]:
+        """Evidence of windows, without the bias of few draws, and its variance at a single draw.
+
+        The logarithm of a mean of few draws is biased. To second order (the delta method) the bias
+        is f''(E[p]) Var(p) / (2 S), which is subtracted.
+
+        Parameters
+        ----------
+        target : Target
+        reference : float
+            Value z of the target for the intact item.
+        change, variance : float64 arrays (...)
+            Mean of z over draws, less the reference; variance of z over draws.
+        draws : int array (...)
+            Number S of draws, at least 1.
+
+        Returns
+        -------
+        evidence, variance : float64 arrays (...)
+        """
+        if target.kind != "probability":
+            return activation_difference(change), np.asarray(variance)
+        size = (self.training_size, self.classes)
+        bias = weight_of_evidence_curvature(reference, change, *size) * variance / (2 * draws)
+        slope = weight_of_evidence_slope(reference, change, *size)
+        found = weight_of_evidence(reference, change, *size) - bias
+        return found, np.square(slope) * variance
+
+    def linearised(
+        self,
+        target: Target,
+        reference: float,
+        change: FloatArray,
+        variance: FloatArray,
+        at: FloatArray,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Evidence of windows, linear in the draws, and its variance at a single draw.
+
+        With f the weight of evidence as a function of the expectation, and m its value where the
+        evidence is `at`: f(m) + f'(m) (mean over draws - m). A mean of it over windows has no bias
+        from few draws, and no window that all draws left little of the class counts too much.
+
+        Parameters
+        ----------
+        target, reference, change, variance
+            See `of_draws`.
+        at : float64 array (...)
+            Approximate evidence.
+
+        Returns
+        -------
+        evidence, variance : float64 arrays (...)
+        """
+        if target.kind != "probability":
+            return activation_difference(change), np.asarray(variance)
+        size = (self.training_size, self.classes)
+        expected = change_of_evidence(reference, at, *size)
+        slope = weight_of_evidence_slope(reference, expected, *size)
+        found = weight_of_evidence(reference, expected, *size) + slope * (change - expected)
+        return found, np.square(slope) * variance
 
     def _of_target(
         self, target: Target, windows: Windows, reference: Any, change: Any, variance: Any

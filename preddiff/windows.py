@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,45 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
+class Block(Protocol):
+    """Windows of one grid that are drawn together: the unit of work that is stored and resumed.
+
+    Attributes
+    ----------
+    number : int
+        Number among the blocks of an item, on which draws depend.
+    index : int64 array (n, dimensions)
+        Grid indices of the windows.
+    """
+
+    @property
+    def number(self) -> int: ...  # noqa: D102
+
+    @property
+    def index(self) -> IntArray: ...  # noqa: D102
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape in which results of the windows are returned."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of windows."""
+        ...
+
+    def parts(self, size: int) -> Iterator["Block"]:
+        """Cut the block into parts of at most `size` windows.
+
+        The windows of the parts, one part after the other, are those of the block in their order.
+        All parts have the block's number; a block that is small enough is its only part.
+        """
+        ...
+
+
 @dataclass(frozen=True)
-class Block:
-    """A box of neighbouring windows: the unit of work that is stored and resumed.
+class Box:
+    """A block of neighbouring windows, in C order.
 
     Attributes
     ----------
@@ -30,29 +67,61 @@ class Block:
     slices: tuple[slice, ...]
 
     @property
+    def index(self) -> IntArray:
+        """Grid indices of the windows, in C order, shape (n, dimensions)."""
+        axes = [np.arange(part.start, part.stop) for part in self.slices]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Windows along each axis."""
         return tuple(part.stop - part.start for part in self.slices)
 
     @property
     def size(self) -> int:
-        """Windows in the block."""
+        """Windows in the box."""
         return prod(self.shape)
 
-    def parts(self, size: int) -> Iterator["Block"]:
-        """Cut the block into boxes of at most `size` windows.
-
-        The windows of the boxes, one box after the other, are those of the block in C order. All
-        boxes have the block's number; a block that is small enough is its only part.
-        """
+    def parts(self, size: int) -> Iterator["Box"]:
+        """Cut the box into boxes of at most `size` windows; see `Block.parts`."""
         for box in _boxes(self.shape, size):
-            yield Block(
+            yield Box(
                 self.number,
                 tuple(
                     slice(whole.start + part.start, whole.start + part.stop)
                     for whole, part in zip(self.slices, box, strict=True)
                 ),
             )
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """A block of windows that were chosen one by one.
+
+    Attributes
+    ----------
+    number : int
+    index : int64 array (n, dimensions)
+        Grid indices of the windows.
+    """
+
+    number: int
+    index: IntArray
+
+    @property
+    def shape(self) -> tuple[int]:
+        """One axis, in the order of `index`."""
+        return (self.size,)
+
+    @property
+    def size(self) -> int:
+        """Windows in the selection."""
+        return len(self.index)
+
+    def parts(self, size: int) -> Iterator["Selection"]:
+        """Cut the selection into parts of at most `size` windows; see `Block.parts`."""
+        for start in range(0, self.size, size):
+            yield Selection(self.number, self.index[start : start + size])
 
 
 @dataclass(frozen=True)
@@ -161,29 +230,23 @@ class Windows:
         parts = [values[self.starts[axis] + offset] for offset in range(self.k)]
         return np.asarray(np.sum(parts, axis=0))
 
-    def index(self, block: Block) -> IntArray:
-        """Return the grid indices of a block's windows, in C order, shape (n, dimensions)."""
-        axes = [np.arange(part.start, part.stop) for part in block.slices]
-        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
-
     def first_voxels(self, block: Block) -> IntArray:
-        """Return the first voxels of a block's windows, in C order, shape (n, dimensions)."""
-        index = self.index(block)
-        return np.stack([s[i] for s, i in zip(self.starts, index.T, strict=True)], axis=1)
+        """Return the first voxels of a block's windows, in its order, shape (n, dimensions)."""
+        return np.stack([s[i] for s, i in zip(self.starts, block.index.T, strict=True)], axis=1)
 
     @property
-    def everything(self) -> Block:
+    def everything(self) -> Box:
         """All windows as one block."""
-        return Block(0, tuple(slice(0, n) for n in self.shape))
+        return Box(0, tuple(slice(0, n) for n in self.shape))
 
     def block_shape(self, size: int) -> tuple[int, ...]:
         """Return the shape of blocks of at most `size` windows: full rows, then full planes, ..."""
         return _box_shape(self.shape, size)
 
-    def blocks(self, size: int) -> Iterator[Block]:
+    def blocks(self, size: int) -> Iterator[Box]:
         """Divide the grid of windows into blocks of at most `size` windows, in C order."""
         for number, box in enumerate(_boxes(self.shape, size)):
-            yield Block(number, box)
+            yield Box(number, box)
 
 
 @dataclass(frozen=True)
@@ -235,8 +298,7 @@ class Surroundings:
 
     def first_voxels(self, block: Block) -> IntArray:
         """Return the first voxels of the surroundings of a block's windows, (n, dimensions)."""
-        index = self.windows.index(block)
-        return np.stack([s[i] for s, i in zip(self.starts, index.T, strict=True)], axis=1)
+        return np.stack([s[i] for s, i in zip(self.starts, block.index.T, strict=True)], axis=1)
 
     def positions(self, block: Block) -> IntArray:
         """Return the positions of a block's windows in their surroundings, (n, dimensions)."""

@@ -76,8 +76,16 @@ class Dense:
         items: Sequence[str],
         block: Block,
         progress: Progress = no_progress,
+        samples: int | None = None,
     ) -> Expectations:
         """Estimate expectations; see `Engine.expectations`.
+
+        Parameters
+        ----------
+        x, items, block, progress
+            See `Engine.expectations`.
+        samples : int, optional
+            Number S of draws for this block; default: that of the engine.
 
         Raises
         ------
@@ -86,7 +94,7 @@ class Dense:
             enough memory for a single input.
         """
         parts = [
-            self._item(torch.from_numpy(one), item, block, progress)
+            self._item(torch.from_numpy(one), item, block, progress, samples or self.samples)
             for one, item in zip(x, items, strict=True)
         ]
         references, changes, variances = zip(*parts, strict=True)
@@ -95,7 +103,7 @@ class Dense:
 
     @torch.inference_mode()
     def _item(
-        self, x: Tensor, item: str, block: Block, progress: Progress
+        self, x: Tensor, item: str, block: Block, progress: Progress, samples: int
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         image = x.to(self.device)
         if self.standardisation is not None:
@@ -109,9 +117,7 @@ class Dense:
             changes = values.reshape(part.size, draws.shape[1], -1) - reference
             return reference, *over_draws(changes)
 
-        found = over_parts(
-            evaluate, self.sampler, x, item, self.windows, block, self.samples, self.seed
-        )
+        found = over_parts(evaluate, self.sampler, x, item, self.windows, block, samples, self.seed)
         references, means, variances = zip(*found, strict=True)
         shape = (-1, *block.shape)
         return (

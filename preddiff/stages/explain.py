@@ -30,7 +30,7 @@ from preddiff.storage.provenance import digest_code, digest_json
 from preddiff.storage.shards import filling, require_unchanged
 from preddiff.storage.stores import PROVENANCE, array
 from preddiff.targets import Target
-from preddiff.windows import Block
+from preddiff.windows import Box
 
 # Number of items that are read at a time, which limits memory.
 _ITEMS_IN_MEMORY = 256
@@ -117,7 +117,7 @@ def explain(
                 compute_blocks(store, items, engine, missing, mine)
 
 
-def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[int, list[Block]]:
+def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[int, list[Box]]:
     """Find the blocks of each item that have to be computed."""
     missing = {number: store.missing(number) for number in numbers}
     for number, blocks in missing.items():
@@ -137,7 +137,7 @@ def compute_blocks(
     store: ExpectationStore,
     items: Items,
     engine: Engine,
-    missing: dict[int, list[Block]],
+    missing: dict[int, list[Box]],
     mine: Claim,
 ) -> None:
     """Compute and store blocks of expectations.
@@ -148,7 +148,7 @@ def compute_blocks(
     items : Items
         The data store that the store's items are in.
     engine : Engine
-    missing : dict of int to list of Block
+    missing : dict of int to list of Box
         By item, as its number in the store.
     mine : Claim
         Of these items.

@@ -11,7 +11,7 @@ from preddiff.errors import InputError
 from preddiff.evidence import Expectations
 from preddiff.storage.filled import EXPECTATION_ARRAYS, FilledStore
 from preddiff.storage.stores import DAMAGED_CHUNK, Variable, axes, reading_metadata
-from preddiff.windows import Block, Windows
+from preddiff.windows import Box, Windows
 
 # Per window, in the order of writing. The mean comes last: a block that has it is complete.
 _ARRAYS = EXPECTATION_ARRAYS
@@ -70,7 +70,7 @@ class ExpectationStore(FilledStore):
     Attributes
     ----------
     windows : Windows
-    blocks : list of Block
+    blocks : list of Box
 
     Raises
     ------
@@ -85,19 +85,19 @@ class ExpectationStore(FilledStore):
             self.windows = Windows(tuple(space), k, stride)
             self.blocks = list(self.windows.blocks(self.about["block"]))
 
-    def missing(self, item: int) -> list[Block]:
+    def missing(self, item: int) -> list[Box]:
         """Blocks of an item that are not computed yet, or whose mean cannot be read."""
         mean, _ = self._readable("mean", item)
         return [block for block in self.blocks if np.isnan(_part(mean, block)).any()]
 
-    def write(self, items: Sequence[int], block: Block, expectations: Expectations) -> None:
+    def write(self, items: Sequence[int], block: Box, expectations: Expectations) -> None:
         """Store a block of some items.
 
         Parameters
         ----------
         items : sequence of int
             Position in the store of each item of `expectations`.
-        block : Block
+        block : Box
         expectations : Expectations
 
         Raises
@@ -118,7 +118,7 @@ class ExpectationStore(FilledStore):
                 self._arrays[name][region] = values[name][row]
 
     def _require_finite(
-        self, name: str, values: NDArray[np.float32], items: Sequence[int], block: Block
+        self, name: str, values: NDArray[np.float32], items: Sequence[int], block: Box
     ) -> None:
         finite = np.isfinite(values).reshape(*values.shape[:2], -1).all(axis=-1)
         if not finite.all():
@@ -162,7 +162,7 @@ class ExpectationStore(FilledStore):
             f"'{self.items[item]}' are not computed yet; run `preddiff explain {self.path}`"
         )
 
-    def damaged(self, item: int) -> list[Block]:
+    def damaged(self, item: int) -> list[Box]:
         """Blocks of an item that were written, but cannot be read in all arrays."""
         found, unreadable = {}, set[int]()
         # The mean first, since it is written last: of a block that a job writes in the meantime,
@@ -172,13 +172,13 @@ class ExpectationStore(FilledStore):
             unreadable |= numbers
         reference, _ = self._readable("reference", item)
 
-        def lacks_a_part(block: Block) -> bool:
+        def lacks_a_part(block: Box) -> bool:
             *others, mean = (np.isnan(_part(found[name], block)).any() for name in _PER_WINDOW)
             return bool(not mean and (any(others) or np.isnan(reference).any()))
 
         return [b for b in self.blocks if b.number in unreadable or lacks_a_part(b)]
 
-    def discard(self, item: int, blocks: Sequence[Block]) -> None:
+    def discard(self, item: int, blocks: Sequence[Box]) -> None:
         """Delete blocks of an item, which then count as not computed; the others are kept.
 
         Blocks that cannot be read are deleted too.
@@ -209,5 +209,5 @@ class ExpectationStore(FilledStore):
         return values, unreadable
 
 
-def _part(values: NDArray[np.float32], block: Block) -> NDArray[np.float32]:
+def _part(values: NDArray[np.float32], block: Box) -> NDArray[np.float32]:
     return values[(slice(None), *block.slices)]

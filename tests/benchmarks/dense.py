@@ -26,7 +26,7 @@ from preddiff.engines.dense import Dense
 from preddiff.samplers.conditional import Conditional
 from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.targets import Target
-from preddiff.windows import Block, Windows
+from preddiff.windows import Box, Windows
 
 BATCHES = {"cpu": (8, 16, 32, 64), "cuda": (128, 256, 512, 1024)}
 
@@ -73,8 +73,8 @@ def engine(
     # Whole rows in the middle of the image, and few windows on a slow machine.
     rows = max(1, windows // grid.shape[1])
     middle = grid.shape[0] // 2
-    block = Block(0, (slice(middle, middle + rows), slice(0, min(windows, grid.shape[1]))))
-    first = Block(0, (slice(middle, middle + 1), slice(0, 8)))
+    block = Box(0, (slice(middle, middle + rows), slice(0, min(windows, grid.shape[1]))))
+    first = Box(0, (slice(middle, middle + 1), slice(0, 8)))
     dense.expectations(images[:1], ["item"], first)
     start = time.perf_counter()
     dense.expectations(images[:1], ["item"], block)

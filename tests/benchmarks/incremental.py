@@ -32,19 +32,18 @@ from preddiff.engines.dense import Dense
 from preddiff.engines.incremental.engine import Incremental
 from preddiff.samplers.conditional import Conditional
 from preddiff.samplers.gaussian import PatchGaussian
-from preddiff.windows import Block, Windows
+from preddiff.windows import Box, Windows
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 USUAL = ["alexnet", "googlenet", "squeezenet1_1", "mobilenet_v2", "resnet50", "vgg16"]
 
 
-def rows_of(windows: Windows, rows: int, columns: int) -> list[Block]:
+def rows_of(windows: Windows, rows: int, columns: int) -> list[Box]:
     """Blocks of one row each, spread from border to border."""
     numbers = np.unique(np.linspace(0, windows.shape[0] - 1, rows).round().astype(int))
     middle = (windows.shape[1] - columns) // 2
     return [
-        Block(0, (slice(int(row), int(row) + 1), slice(middle, middle + columns)))
-        for row in numbers
+        Box(0, (slice(int(row), int(row) + 1), slice(middle, middle + columns))) for row in numbers
     ]
 
 

@@ -31,7 +31,7 @@ from preddiff.engines.incremental.engine import Incremental
 from preddiff.engines.incremental.network import IncrementalNetwork
 from preddiff.samplers.conditional import Conditional
 from preddiff.samplers.gaussian import PatchGaussian
-from preddiff.windows import Block, Windows
+from preddiff.windows import Box, Windows
 
 USUAL = [
     "vgg16", "googlenet", "alexnet", "resnet18", "squeezenet1_1", "resnet50", "densenet121",
@@ -55,10 +55,10 @@ def share(network: Network, k: int) -> float:
     return changed.get_total_flops() / whole.get_total_flops()
 
 
-def in_the_middle(windows: Windows, count: int) -> Block:
+def in_the_middle(windows: Windows, count: int) -> Box:
     """Windows of the middle row."""
     row, column = (n // 2 for n in windows.shape)
-    return Block(0, (slice(row, row + 1), slice(column - count // 2, column + (count + 1) // 2)))
+    return Box(0, (slice(row, row + 1), slice(column - count // 2, column + (count + 1) // 2)))
 
 
 def main() -> None:

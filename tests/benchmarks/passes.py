@@ -19,7 +19,7 @@ from preddiff.classifiers.standardisation import Standardisation
 from preddiff.engines.dense import Dense
 from preddiff.samplers.draws import Sampler, generator
 from preddiff.targets import Target
-from preddiff.windows import Block, Windows
+from preddiff.windows import Box, Windows
 
 TARGETS = ("probability:top-1", "logit:top-1")
 # Without the heads that are for training only.
@@ -98,7 +98,7 @@ def engine(
     )
 
 
-def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Block]) -> float:
+def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Box]) -> float:
     # Once before, for what is prepared for all items: the engine, and conditioning per position. On
     # a GPU, cuDNN looks for the fastest algorithm for each new shape.
     for block in blocks if one.device.type == "cuda" else blocks[:1]:
@@ -112,7 +112,7 @@ def seconds_per_pass(one: Dense, x: np.ndarray, blocks: list[Block]) -> float:
     return (time.perf_counter() - start) / (sum(block.size for block in blocks) * one.samples)
 
 
-def cost(one: Dense, x: np.ndarray, blocks: list[Block]) -> tuple[float, float]:
+def cost(one: Dense, x: np.ndarray, blocks: list[Box]) -> tuple[float, float]:
     """Seconds of a forward pass, and its multiplications and additions."""
     seconds = seconds_per_pass(one, x, blocks)
     middle = blocks[len(blocks) // 2]

@@ -11,7 +11,7 @@ from preddiff.engines.dense import Dense
 from preddiff.engines.incremental.engine import Incremental
 from preddiff.evidence import Expectations
 from preddiff.samplers.conditional import Conditional
-from preddiff.windows import Block, Windows
+from preddiff.windows import Box, Windows
 from tests.benchmarks.passes import TARGETS, make, smooth_images
 from tests.gpu import subjects
 from tests.gpu.run import Run
@@ -89,7 +89,7 @@ def _photograph(run: Run, name: str) -> Subject:
     gaussian = NumPyGaussian.fit(images, sizes.l, patches=sizes.patches)
     windows = Windows(network.space, sizes.k)
     first = (sizes.side - sizes.k) // 2
-    block = Block(0, (slice(first, first + sizes.k),) * 2)
+    block = Box(0, (slice(first, first + sizes.k),) * 2)
     sampler = Conditional(gaussian, (0.0, 1.0))
     return Subject(network, images[:1], sampler, windows, block, sizes.samples, TARGETS)
 

@@ -9,7 +9,7 @@ from preddiff.classifiers.precision import Precision, arithmetic
 from preddiff.engines.dense import Dense
 from preddiff.engines.incremental.engine import Incremental
 from preddiff.samplers.conditional import Conditional
-from preddiff.windows import Block, Windows
+from preddiff.windows import Box, Windows
 from tests.benchmarks.passes import cost, engine, make, smooth_images
 from tests.gpu.memory import free_cached
 from tests.gpu.run import Run
@@ -92,7 +92,7 @@ def _row(
     )
 
 
-def spread(windows: Windows, size: int, count: int) -> list[Block]:
+def spread(windows: Windows, size: int, count: int) -> list[Box]:
     """Blocks of a study, spread over an image; a single one lies in the middle."""
     blocks = list(windows.blocks(size))
     places = np.linspace(0, len(blocks) - 1, count + 2)[1:-1].round().astype(int)

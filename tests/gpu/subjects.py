@@ -16,7 +16,7 @@ from preddiff.samplers.conditional import Conditional
 from preddiff.samplers.draws import Sampler
 from preddiff.samplers.gaussian import ConditionalDistribution, PatchGaussian
 from preddiff.targets import Target
-from preddiff.windows import Block, Windows, inside
+from preddiff.windows import Box, Windows, inside
 
 CLASSES = ("a", "b", "c")
 _PATCHES = 3000
@@ -88,7 +88,7 @@ class Subject:
     x : float32 array (1, channels, *space)
     sampler : Sampler
     windows : Windows
-    block : Block
+    block : Box
     samples : int
     targets : tuple of str
     """
@@ -97,7 +97,7 @@ class Subject:
     x: np.ndarray
     sampler: Sampler
     windows: Windows
-    block: Block
+    block: Box
     samples: int
     targets: tuple[str, ...]
 

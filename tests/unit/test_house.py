@@ -33,7 +33,8 @@ def test_nobody_asks_for_a_kind() -> None:
 # Data flows one way: a module imports from its own place and from the left of it.
 ORDER = [
     ("errors", "progress", "registry", "windows", "targets"),
-    ("evidence",),
+    ("evidence", "kriging"),
+    ("refinement",),
     ("settings/base", "storage"),
     ("user_code", "devices", "datasets"),
     ("samplers", "classifiers"),

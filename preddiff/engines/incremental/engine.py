@@ -20,7 +20,7 @@ from preddiff.engines.incremental.boxes import Boxes
 from preddiff.engines.incremental.network import IncrementalNetwork
 from preddiff.errors import InputError
 from preddiff.samplers.draws import window_voxels
-from preddiff.windows import Block, IntArray, Windows
+from preddiff.windows import Block, Box, IntArray, Windows
 
 # Windows whose starts agree modulo the strides of a network have boxes of equal sizes. Boxes of
 # others grow by a unit at most, which costs less than batches that are not full.
@@ -186,11 +186,11 @@ def _agree(found: Tensor, expected: Tensor, reference: Tensor) -> bool:
     return float((found - expected).abs().max()) <= allowed
 
 
-def _corners_and_middle(windows: Windows) -> list[Block]:
+def _corners_and_middle(windows: Windows) -> list[Box]:
     """Return three windows as blocks: two in opposite corners, then one in the middle."""
     shape = windows.shape
     places = [(0,) * len(shape), tuple(n - 1 for n in shape), tuple(n // 2 for n in shape)]
-    return [Block(0, tuple(slice(p, p + 1) for p in place)) for place in places]
+    return [Box(0, tuple(slice(p, p + 1) for p in place)) for place in places]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from preddiff.samplers.draws import Sampler, generator
 from preddiff.samplers.grey import Grey
 from preddiff.samplers.marginal import Marginal
 from preddiff.targets import Target
-from preddiff.windows import Block, Windows
+from preddiff.windows import Box, Windows
 from tests.conftest import fitted, smooth
 
 
@@ -46,7 +46,7 @@ def test_a_single_draw_has_no_variance() -> None:
 SHAPE = (2, 5, 6, 5)
 WINDOWS = Windows(SHAPE[1:], 2)
 ITEMS = smooth(np.random.default_rng(1), (30, *SHAPE))
-BLOCK = Block(3, (slice(1, 4), slice(0, 5), slice(0, 3)))
+BLOCK = Box(3, (slice(1, 4), slice(0, 5), slice(0, 3)))
 S, SEED = 4, 5
 
 
@@ -58,7 +58,7 @@ def sampler(name: str) -> Sampler:
     }[name]
 
 
-def parts_of(source: Sampler) -> list[tuple[Block, torch.Tensor]]:
+def parts_of(source: Sampler) -> list[tuple[Box, torch.Tensor]]:
     x = torch.from_numpy(ITEMS[0])
     return over_parts(lambda *both: both, source, x, "a", WINDOWS, BLOCK, S, SEED)
 

@@ -15,11 +15,11 @@ from preddiff.samplers.draws import Sampler, generator
 from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.samplers.grey import Grey
 from preddiff.samplers.marginal import Marginal
-from preddiff.windows import Block, Windows
+from preddiff.windows import Box, Windows
 
 SPACE = (7, 6)
 WINDOWS = Windows(SPACE, 2)
-BLOCK = Block(3, (slice(1, 3), slice(0, 5)))
+BLOCK = Box(3, (slice(1, 3), slice(0, 5)))
 
 
 def gaussian() -> PatchGaussian:
@@ -112,7 +112,7 @@ class Asked:
         x: Tensor,
         item: str,
         windows: Windows,
-        block: Block,
+        block: Box,
         samples: int,
         generator: torch.Generator,
     ) -> Tensor:

@@ -25,7 +25,7 @@ from preddiff.samplers.conditional import Conditional
 from preddiff.samplers.draws import window_voxels
 from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.targets import Target
-from preddiff.windows import Block, Windows
+from preddiff.windows import Box, Windows
 from tests.conftest import smooth
 
 SPACE, K, L = (40, 44), 4, 6
@@ -189,7 +189,7 @@ def test_real_weights_and_photographs(name: str, photograph: str) -> None:
     inside = (slice(53, 55), slice(40, 70))
     evidence: list[list[np.ndarray]] = []
     for slices in (corner, border, inside):
-        block = Block(0, slices)
+        block = Box(0, slices)
         both = [engine.expectations(x, ["item"], block) for engine in (dense, ours)]
         np.testing.assert_allclose(both[1].mean, both[0].mean, rtol=1e-5, atol=1e-9)
         evidence.append([evidence_of(found, readout.targets) for found in both])
