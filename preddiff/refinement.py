@@ -33,7 +33,7 @@ _WIDTH, _TRUST = 1.0, 0.02
 # Local variance of the evidence is at least this share of its mean.
 _LEAST_VARIANCE = 0.01
 # Windows of the first level at least, and draws per window at most.
-_FEWEST = 16
+_FEWEST = 200
 _MOST_PASSES = 10**6
 # Evidence and maps that are smaller than this are zero but for rounding.
 _TINY = 1e-12
@@ -250,7 +250,7 @@ class Refinement:
         """
         had = drawn.draws // self.samples
         least = np.where(self._ranks < self._share(_SECOND), 1, 0)
-        if level == 1:
+        if (least > had).any():
             return self._selection(level, np.maximum(least - had, 0))
         passes = drawn.passes
         while True:
@@ -291,7 +291,8 @@ class Refinement:
             local = (density, field.noise / per_window / power)
             variance = power * self._errors.of_values(*local)
             error = self._of_voxels(power * self._errors.of_means(*local), variance)
-            stderr = self._of_voxels(power * self._errors.of_means_from_noise(*local), variance)
+            from_noise = np.where(field.noise > 0, self._errors.of_means_from_noise(*local), 0.0)
+            stderr = self._of_voxels(power * from_noise, variance)
             found.append((predicted, relevance(predicted, self.windows), stderr, error))
             fields.append(field)
         evidence, maps, stderrs, errors = (np.stack(values) for values in zip(*found, strict=True))

@@ -17,6 +17,13 @@ from preddiff.windows import Block, FloatArray, Windows
 
 Nodes = Callable[[Tensor, str], Tensor]
 
+# In messages of errors that torch raises as RuntimeError: of the host, cuDNN and cuBLAS.
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
 
 class Dense:
     """Expectations over S draws by S forward passes per window (Algorithm 1 of the paper).
@@ -202,7 +209,9 @@ def redrawn(x: Tensor, draws: Tensor, voxels: Tensor) -> Tensor:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether torch raised an error because there is not enough memory."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        text in str(error) for text in _OUT_OF_MEMORY
+    )
 
 
 def too_little_memory(item: str) -> str:

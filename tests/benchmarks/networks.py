@@ -18,7 +18,7 @@ import io
 import numpy as np
 import torch
 from dense import QUICK, Sizes, make, smooth_images
-from incremental import engine, seconds_per_pass
+from passes import engine, seconds_per_pass
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 

@@ -191,3 +191,12 @@ def test_networks() -> None:
     assert min(dense, ours, ratio) > 0
     # Squeeze and excitation.
     assert "whole maps are computed" in row(output, "mobilenet_v3_small")
+
+
+def test_accuracy() -> None:
+    header, columns, row, mean = printed("accuracy", "--quick", "--threads", 1).splitlines()
+    assert header.startswith("squeezenet1_1, 1 photographs")
+    assert "first speed-up" in columns
+    number, accuracy, *_ = row.split()
+    assert (number, accuracy) == ("0", "0.5")
+    assert mean.split()[:2] == ["mean", "0.5"]

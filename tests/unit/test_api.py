@@ -131,7 +131,7 @@ def test_untidy_networks_are_explained_as_tidy_ones_are() -> None:
 
 def test_one_draw_will_do_of_what_is_not_random() -> None:
     one = preddiff.explain(ITEMS[0], means, preddiff.Grey(0.0), **SETTINGS, samples=1)
-    ten = preddiff.explain(ITEMS[0], means, preddiff.Grey(0.0), **SETTINGS)
+    ten = preddiff.explain(ITEMS[0], means, preddiff.Grey(0.0), **SETTINGS, stride=1)
     assert np.array_equal(one.relevance, ten.relevance) and not one.stderr.any()
 
 
@@ -167,3 +167,86 @@ def test_threads_are_left_as_they_are() -> None:
     before = torch.get_num_threads()
     preddiff.explain(ITEMS[0], means, preddiff.Grey(0.0), **SETTINGS)
     assert torch.get_num_threads() == before
+
+
+def blob(batch: np.ndarray) -> np.ndarray:
+    """Logits of what is bright in the middle."""
+    shown = batch[:, 0, 8:14, 9:15].mean((1, 2))
+    return np.stack([-2 * shown, 2 * shown], axis=1)
+
+
+REFINED = {"k": 4, "target": 1, "training_size": 20, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def larger() -> tuple[np.ndarray, preddiff.Conditional]:
+    items = smooth(np.random.default_rng(1), (20, 1, 26, 24))
+    return items[0], preddiff.Conditional(fitted(items, 6))
+
+
+def test_accuracy_is_reached_and_its_error_is_honest(larger) -> None:
+    x, sampler = larger
+    found = preddiff.explain(x, blob, sampler, accuracy=0.05, **REFINED)
+    reference = preddiff.explain(x, blob, sampler, samples=400, seed=9, **REFINED)
+    largest = np.abs(reference.relevance).max()
+    error = found.relevance - reference.relevance
+    assert found.reached <= 0.05
+    assert np.sqrt((error**2).mean()) < 1.25 * 0.05 * largest
+    assert (np.abs(error) <= 2 * found.error).mean() > 0.9
+    assert (found.stderr <= found.error).all()
+    assert np.isnan(found.expectations.change[0, 0][found.draws == 0]).all()
+    assert np.isfinite(found.expectations.change[0, 0][found.draws > 0]).all()
+
+
+def test_accuracy_is_the_default_unless_samples_or_stride_are_given(larger) -> None:
+    x, sampler = larger
+    plain = preddiff.explain(x, blob, sampler, **REFINED)
+    assert plain.reached <= 0.02
+    for paper in ({"samples": 2}, {"stride": 2}):
+        found = preddiff.explain(x, blob, sampler, **REFINED, **paper)
+        assert found.error is None and found.draws is None and found.reached is None
+
+
+def test_levels_are_shown_and_do_not_depend_on_batches(larger) -> None:
+    x, sampler = larger
+    levels: dict[int, list] = {8: [], 100: []}
+    for size, seen in levels.items():
+        preddiff.explain(
+            x, blob, sampler, accuracy=0.01, batch_size=size, on_level=seen.append, **REFINED
+        )
+    one, other = levels.values()
+    assert len(one) == len(other) > 3
+    passes = [level.draws.sum() for level in one]
+    assert passes == sorted(passes) and passes[0] < passes[-1] / 3
+    for ours, theirs in zip(one, other, strict=True):
+        assert np.array_equal(ours.relevance, theirs.relevance)
+        assert np.array_equal(ours.draws, theirs.draws)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"accuracy": 0}, "accuracy = 0: give the error that is allowed"),
+        ({"accuracy": 1}, "accuracy = 1: give"),
+        ({"accuracy": -0.1}, "accuracy = -0.1: give"),
+        ({"accuracy": float("nan")}, "accuracy = nan: give"),
+        ({"accuracy": 0.02, "samples": 10}, "give either"),
+        ({"accuracy": 0.02, "stride": 2}, "give either"),
+    ],
+)
+def test_wrong_accuracies(larger, change: dict, message: str) -> None:
+    x, sampler = larger
+    with pytest.raises(preddiff.InputError, match=message):
+        preddiff.explain(x, blob, sampler, **REFINED, **change)
+
+
+def test_linear_classifiers_need_no_accuracy() -> None:
+    with pytest.raises(preddiff.InputError, match="are exact"):
+        preddiff.explain(ITEMS[0], linear(), preddiff.Grey(0.0), **SETTINGS, accuracy=0.02)
+
+
+def test_few_windows_that_are_not_random_are_all_drawn_and_exact() -> None:
+    plain = preddiff.explain(ITEMS[0], means, preddiff.Grey(0.0), **SETTINGS, stride=1)
+    found = preddiff.explain(ITEMS[0], means, preddiff.Grey(0.0), **SETTINGS, accuracy=0.02)
+    assert (found.draws == 1).all()
+    assert found.relevance == pytest.approx(plain.relevance, abs=2e-3)
