@@ -46,7 +46,8 @@ def _make_module(graph: fx.GraphModule, node: fx.Node) -> None:
     module.weight = _parameter(weight)
     module.bias = None if bias is None else _parameter(bias)
     name = f"convolution_of_{node.name}"
-    graph.add_submodule(name, module)
+    # Only modules in eval mode can take batch normalisation in.
+    graph.add_submodule(name, module.eval())
     node.op, node.target, node.args, node.kwargs = "call_module", name, (input,), {}
 
 

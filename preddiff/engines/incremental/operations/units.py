@@ -26,7 +26,7 @@ MODULES = (
 )  # fmt: skip
 FUNCTIONS = (
     F.celu, F.elu, F.gelu, F.hardsigmoid, F.hardswish, F.hardtanh, F.leaky_relu, F.mish, F.relu,
-    F.relu6, F.selu, F.sigmoid, F.silu, F.softplus, F.softsign, F.tanh,
+    F.relu6, F.selu, F.silu, F.softplus, F.softsign,
     operator.neg, torch.abs, torch.clamp, torch.clone, torch.exp, torch.neg, torch.relu,
     torch.rsqrt, torch.sigmoid, torch.sqrt, torch.square, torch.tanh,
 )  # fmt: skip

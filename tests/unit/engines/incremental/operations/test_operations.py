@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torchvision.ops import StochasticDepth
 
+from preddiff.classifiers.layers import spatial_means, traced
+from preddiff.engines.incremental.operations import table
 from tests.unit.engines.incremental.whole_passes import places, randomised, require_equal
 
 SPACES = {2: (22, 25), 3: (17, 15, 16)}
@@ -237,3 +239,18 @@ def test_operation(body: Body | nn.Module, dimensions: int) -> None:
     for some in (starts, *np.split(starts[:3], 3)):
         ours = require_equal(network, space, K, some)
         assert not ours.whole_map_operations
+
+
+def test_every_operation_of_the_table_has_a_case() -> None:
+    functions, modules = set(), set()
+    for parameters in cases():
+        body, dimensions = parameters.values
+        graph = traced(Case(copy.deepcopy(body), dimensions).eval())
+        for node in graph.graph.nodes:
+            if node.op == "call_module":
+                modules.add(type(graph.get_submodule(node.target)))
+            else:
+                functions.add(node.target)
+    # Means of layers are those that targets name; see test_network.py.
+    assert table._FUNCTIONS.keys() - functions == {spatial_means}
+    assert table._MODULES.keys() - modules == set()
