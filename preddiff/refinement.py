@@ -23,13 +23,13 @@ from preddiff.windows import FloatArray, IntArray, Selection, Windows
 
 # Of the evidence of windows of photographs, with two networks: length of the correlation in sides
 # of a window, and share of the variance that neighbours do not share.
-_LENGTH, _NUGGET = 1.4, 0.02
+_LENGTH, _NUGGET = 1.0, 0.02
 # Distances of the windows of the first two levels, in sides of a window.
-_FIRST, _SECOND = 1.6, 0.8
+_FIRST, _SECOND = 1.6, 0.5
 _GROWTH = 1.35
 # Standard deviation of the weights that local averages are taken with, in sides of a window, and
 # weight of the average over the whole grid.
-_WIDTH, _TRUST = 1.0, 0.02
+_WIDTH, _TRUST = 0.6, 0.02
 # Local variance of the evidence is at least this share of its mean.
 _LEAST_VARIANCE = 0.01
 # Windows of the first level at least, and draws per window at most.
@@ -275,10 +275,11 @@ class Refinement:
     def is_reached(self, drawn: Drawn, estimate: Estimate, accuracy: float) -> bool:
         """Whether the maps of all targets are as exact as wanted.
 
-        After the first level alone, the largest magnitude is not known well enough to tell.
+        The first two levels are spread evenly, too far from each other where the evidence is
+        concentrated. One more level at least is drawn where they found it.
         """
-        spread = drawn.draws[self._ranks < self._share(_SECOND)].all()
-        return bool(spread and (estimate.reached <= accuracy).all())
+        spread = int((self._ranks < self._share(_SECOND)).sum()) * self.samples
+        return bool(drawn.passes > spread and (estimate.reached <= accuracy).all())
 
     def estimate(self, drawn: Drawn) -> Estimate:
         """Predict the evidence of all windows, and the error of the maps, from all levels."""
