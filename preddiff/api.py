@@ -180,58 +180,43 @@ def explain(
     _check_numbers(
         k=k, stride=stride, samples=samples, batch_size=batch_size, training_size=training_size
     )
-    linear_classifier = isinstance(classifier, LinearClassifier)
-    accuracy = _accuracy(accuracy, samples, stride, linear_classifier)
     windows = Windows(x.shape[1:], k, stride or 1)
-    samples = samples or _SAMPLES
     # Without it passes take two to three times as long on a CPU: each gives its memory back.
     use_cores(None)
     if isinstance(classifier, LinearClassifier):
-        training_size = classifier.training_size
-        engine: Engine = _exact_engine(classifier, sampler, windows, target, output)
-        classes, drawn = 2, None
-    else:
-        _require_draws(sampler, samples)
-        nodes = _Nodes(classifier, target, output)
-        classes, drawn = nodes.count(x), samples
-        if classes == 1 and output != "activations":
+        if accuracy is not None:
             raise InputError(
-                "the classifier puts out a single number, which tells no odds between classes: "
-                "let it give one for each class, or explain it as output='activations'"
+                "accuracy: the maps of linear classifiers are exact, without draws; leave it out"
             )
-        engine = _drawing_engine(nodes, x, classes, (sampler, windows, samples, seed, batch_size))
-    if output != "activations" and training_size is None:
-        raise InputError(
-            "training_size is missing: the weight of evidence needs the number of training "
-            "instances for its Laplace correction"
-        )
-    if accuracy is not None:
-        assert isinstance(engine, Dense)
-        kind: Literal["probability", "logit"] = (
-            "logit" if output == "activations" else "probability"
-        )
-        evidence = Evidence(samples, training_size or 1, classes)
-        goal = Refinement(windows, [Target(kind, str(target))], evidence, sampler.random)
-        return _refined(engine, goal, x, accuracy, progress, on_level)
-    found = _all_blocks(engine, x, windows, progress)
-    return _explanation(found, windows, output, training_size, classes, drawn)
-
-
-def _accuracy(
-    accuracy: float | None, samples: int | None, stride: int | None, linear_classifier: bool
-) -> float | None:
-    """Return the accuracy that applies; None for the paper's algorithm and exact expectations."""
+        exact = _exact_engine(classifier, sampler, windows, target, output)
+        found = _all_blocks(exact, x, windows, progress)
+        return _explanation(found, windows, output, classifier.training_size, 2, None)
+    accuracy = _accuracy(accuracy, samples, stride)
+    samples = samples or _SAMPLES
+    _require_draws(sampler, samples)
+    nodes = _Nodes(classifier, target, output)
+    classes = nodes.count(x)
+    _require_odds(output, classes, training_size)
+    engine = _drawing_engine(nodes, x, classes, (sampler, windows, samples, seed, batch_size))
     if accuracy is None:
-        paper = samples is not None or stride is not None
-        return None if paper or linear_classifier else _ACCURACY
-    if samples is not None or stride is not None:
+        found = _all_blocks(engine, x, windows, progress)
+        return _explanation(found, windows, output, training_size, classes, samples)
+    # Other outputs are explained by the activation difference, as logits are.
+    explained = Target("logit" if output == "activations" else "probability", str(target))
+    evidence = Evidence(samples, training_size or 1, classes)
+    refinement = Refinement(windows, [explained], evidence, sampler.random)
+    return _refined(engine, refinement, x, accuracy, progress, on_level)
+
+
+def _accuracy(accuracy: float | None, samples: int | None, stride: int | None) -> float | None:
+    """Return the accuracy that applies; None for the paper's algorithm."""
+    paper = samples is not None or stride is not None
+    if accuracy is None:
+        return None if paper else _ACCURACY
+    if paper:
         raise InputError(
             "accuracy, or samples and stride: an accuracy decides itself which windows are drawn "
             "how often; give either"
-        )
-    if linear_classifier:
-        raise InputError(
-            "accuracy: the maps of linear classifiers are exact, without draws; leave it out"
         )
     if not 0 < accuracy < 1:
         raise InputError(
@@ -239,6 +224,22 @@ def _accuracy(
             "largest magnitude, between 0 and 1, such as 0.02"
         )
     return accuracy
+
+
+def _require_odds(output: Output, classes: int, training_size: int | None) -> None:
+    """Check that the weight of evidence can be computed, unless it is not needed."""
+    if output == "activations":
+        return
+    if classes == 1:
+        raise InputError(
+            "the classifier puts out a single number, which tells no odds between classes: "
+            "let it give one for each class, or explain it as output='activations'"
+        )
+    if training_size is None:
+        raise InputError(
+            "training_size is missing: the weight of evidence needs the number of training "
+            "instances for its Laplace correction"
+        )
 
 
 def _drawing_engine(

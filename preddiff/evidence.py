@@ -216,7 +216,7 @@ class Evidence:
         -------
         evidence, variance : float64 arrays (...)
         """
-        if target.kind != "probability":
+        if target.has_linear_evidence:
             return activation_difference(change), np.asarray(variance)
         size = (self.training_size, self.classes)
         bias = weight_of_evidence_curvature(reference, change, *size) * variance / (2 * draws)
@@ -225,14 +225,9 @@ class Evidence:
         return found, np.square(slope) * variance
 
     def linearised(
-        self,
-        target: Target,
-        reference: float,
-        change: FloatArray,
-        variance: FloatArray,
-        at: FloatArray,
+        self, reference: float, change: FloatArray, variance: FloatArray, at: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Evidence of windows, linear in the draws, and its variance at a single draw.
+        """Evidence for a probability, linear in the draws, and its variance at a single draw.
 
         With f the weight of evidence as a function of the expectation, and m its value where the
         evidence is `at`: f(m) + f'(m) (mean over draws - m). A mean of it over windows has no bias
@@ -240,7 +235,7 @@ class Evidence:
 
         Parameters
         ----------
-        target, reference, change, variance
+        reference, change, variance
             See `of_draws`.
         at : float64 array (...)
             Approximate evidence.
@@ -249,8 +244,6 @@ class Evidence:
         -------
         evidence, variance : float64 arrays (...)
         """
-        if target.kind != "probability":
-            return activation_difference(change), np.asarray(variance)
         size = (self.training_size, self.classes)
         expected = change_of_evidence(reference, at, *size)
         slope = weight_of_evidence_slope(reference, expected, *size)

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from preddiff.evidence import Evidence, Expectations, relevance
-from preddiff.kriging import Correlation, Kriging, LatticeErrors, lattice_errors, smoothed
+from preddiff.kriging import Correlation, Kriging, lattice_errors, smoothed
 from preddiff.targets import Target
 from preddiff.windows import FloatArray, IntArray, Selection, Windows
 
@@ -32,9 +30,8 @@ _GROWTH = 1.35
 _WIDTH, _TRUST = 0.6, 0.02
 # Local variance of the evidence is at least this share of its mean.
 _LEAST_VARIANCE = 0.01
-# Windows of the first level at least, and draws per window at most.
+# Windows of the first level at least.
 _FEWEST = 200
-_MOST_PASSES = 10**6
 # Evidence and maps that are smaller than this are zero but for rounding.
 _TINY = 1e-12
 # Draws per window among which the next level chooses, in units of the second level's.
@@ -171,10 +168,6 @@ class Field:
     amplitude: FloatArray
     noise: FloatArray
 
-    def observed(self, observed: NDArray[np.bool_], draws: IntArray) -> tuple[Any, ...]:
-        """Arguments of `Kriging.predict`."""
-        return self.values, observed, self.amplitude, self.noise / draws
-
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
@@ -222,12 +215,9 @@ class Refinement:
         self.samples = 2 if random else 1
         self._random = random
         self._ranks = ranks(windows.shape)
-        self._correlation = Correlation(_LENGTH * windows.k, _NUGGET)
-        self._kriging = Kriging(windows.shape, self._correlation)
-
-    @property
-    def _errors(self) -> LatticeErrors:
-        return lattice_errors(self._correlation, self.windows.k, len(self.windows.space))
+        correlation = Correlation(_LENGTH * windows.k, _NUGGET)
+        self._kriging = Kriging(windows.shape, correlation)
+        self._errors = lattice_errors(correlation, windows.k, len(windows.space))
 
     def first(self) -> Selection:
         """Windows of the first level."""
@@ -252,16 +242,19 @@ class Refinement:
         least = np.where(self._ranks < self._share(_SECOND), 1, 0)
         if (least > had).any():
             return self._selection(level, np.maximum(least - had, 0))
-        passes = drawn.passes
-        while True:
+        if not self._random and drawn.draws.all():
+            return self._selection(level, np.zeros_like(had))
+        allotment = self._allotment(drawn, estimate)
+        passes, missing = drawn.passes, np.zeros_like(had)
+        # A level can be too small to hold a whole window.
+        while not missing.any():
             passes = ceil(_GROWTH * passes)
-            density = self._densities(drawn, estimate, passes)
+            density = self._everywhere(allotment.densities(passes))
             wanted = np.floor(density / self.samples + 1 - self._ranks).astype(np.int64)
             if not self._random:
                 wanted = np.minimum(wanted, 1)
             missing = np.maximum(wanted - had, 0)
-            if missing.any() or passes > _MOST_PASSES * prod(self.windows.shape):
-                return self._selection(level, missing)
+        return self._selection(level, missing)
 
     def _share(self, distance: float) -> float:
         """Share of the windows of a lattice with some distance, in sides of a window."""
@@ -315,18 +308,21 @@ class Refinement:
         Evidence is not linear in the draws. A first prediction, from the evidence of each window
         by itself, tells where to linearise it for the second.
         """
-        observed = drawn.draws > 0
-        draws = np.maximum(drawn.draws, 1)
         found = float(drawn.reference[row]), drawn.change[row], drawn.variance[row]
-        field = self._field(observed, draws, *self.evidence.of_draws(target, *found, draws))
-        if target.kind == "probability":
-            first = self._kriging.predict(*field.observed(observed, draws))
-            field = self._field(observed, draws, *self.evidence.linearised(target, *found, first))
-        return field, self._kriging.predict(*field.observed(observed, draws))
+        draws = np.maximum(drawn.draws, 1)
+        field = self._field(drawn, *self.evidence.of_draws(target, *found, draws))
+        predicted = self._kriged(drawn, field)
+        if not target.has_linear_evidence:
+            field = self._field(drawn, *self.evidence.linearised(*found, predicted))
+            predicted = self._kriged(drawn, field)
+        return field, predicted
 
-    def _field(
-        self, observed: NDArray[np.bool_], draws: IntArray, values: FloatArray, noise: FloatArray
-    ) -> Field:
+    def _kriged(self, drawn: Drawn, field: Field) -> FloatArray:
+        noise = field.noise / np.maximum(drawn.draws, 1)
+        return self._kriging.predict(field.values, drawn.draws > 0, field.amplitude, noise)
+
+    def _field(self, drawn: Drawn, values: FloatArray, noise: FloatArray) -> Field:
+        observed, draws = drawn.draws > 0, np.maximum(drawn.draws, 1)
         width = _WIDTH * self.windows.k
         noise = smoothed(noise, observed, width, _TRUST)
         power = np.where(observed, np.square(values) - noise / draws, 0.0)
@@ -353,16 +349,12 @@ class Refinement:
         size = windows.k ** len(windows.space)
         return size * windows.sum_in_windows(1 / np.square(windows.counts))
 
-    def _densities(self, drawn: Drawn, estimate: Estimate, passes: int) -> FloatArray:
-        """Draws per window, as a density, with the least error for a number of passes.
+    def _allotment(self, drawn: Drawn, estimate: Estimate) -> "_Allotment":
+        """What more draws would bring.
 
-        At the optimum, one more draw lowers the summed variance by the same everywhere. Fields
-        change slowly, so it is computed on a part of the grid.
+        Fields change slowly, so it is computed on a part of the grid.
         """
-        step = max(1, self.windows.k // 4)
-        part = tuple(
-            slice(step // 2 if n > step // 2 else 0, None, step) for n in drawn.draws.shape
-        )
+        part = (slice(self._step // 2, None, self._step),) * drawn.draws.ndim
         choices = self._share(_SECOND) * self.samples * _DENSITIES
         variances = np.zeros((len(choices), *drawn.draws[part].shape))
         for row, field in enumerate(estimate.fields):
@@ -373,25 +365,62 @@ class Refinement:
                 density = np.full(power.shape, min(1.0, draws / self.samples))
                 ratio = field.noise[part] / max(self.samples, draws) / power
                 variances[number] += weight * self._errors.of_means(density, ratio)
-        steps = np.diff(choices).reshape(-1, *[1] * drawn.draws.ndim)
-        gains = np.minimum.accumulate(-np.diff(variances, axis=0) / steps, axis=0)
         density, per_window = self._density(drawn)
-        had = (density * per_window)[part]
-        scale = drawn.draws.size / had.size
-        low, high = 0, gains.size
-        ordered = np.sort(gains, axis=None)
+        return _Allotment(choices, variances, (density * per_window)[part], drawn.draws.size)
+
+    @property
+    def _step(self) -> int:
+        """Distance of the windows for which draws are allotted."""
+        return max(1, min(self.windows.k // 4, *self.windows.shape))
+
+    def _everywhere(self, values: FloatArray) -> FloatArray:
+        """Values at a part of the grid, for all windows."""
+        for axis, length in enumerate(self.windows.shape):
+            places = np.minimum(np.arange(length) // self._step, values.shape[axis] - 1)
+            values = values.take(places, axis)
+        return values
+
+
+class _Allotment:
+    """How draws are allotted so that the summed variance of a map becomes least.
+
+    At the optimum, one more draw lowers the variance by the same everywhere.
+
+    Parameters
+    ----------
+    choices : float64 array (n,)
+        Draws per window to choose from, ascending.
+    variances : float64 array (n, *part)
+        Variance that each choice leaves, at a part of the windows.
+    had : float64 array (*part)
+        Draws per window that were made.
+    windows : int
+        Number of all windows.
+    """
+
+    def __init__(
+        self, choices: FloatArray, variances: FloatArray, had: FloatArray, windows: int
+    ) -> None:
+        steps = np.diff(choices).reshape(-1, *[1] * had.ndim)
+        # What the next draws bring never grows, so that the first choices are taken first.
+        self._gains = np.minimum.accumulate(-np.diff(variances, axis=0) / steps, axis=0)
+        self._ordered = np.sort(self._gains, axis=None)
+        self._choices, self._had, self._scale = choices, had, windows / had.size
+
+    def densities(self, passes: int) -> FloatArray:
+        """Draws per window, so that together with those that were made there are `passes`."""
+        low, high = 0, len(self._ordered) - 1
         while high - low > 1:
             middle = (low + high) // 2
-            wanted = choices[(gains >= ordered[middle]).sum(axis=0)]
-            if np.maximum(wanted, had).sum() * scale > passes:
+            if np.maximum(self._worth(middle), self._had).sum() * self._scale > passes:
                 low = middle
             else:
                 high = middle
-        wanted = choices[(gains >= ordered[min(high, gains.size - 1)]).sum(axis=0)]
-        for axis, length in enumerate(drawn.draws.shape):
-            places = np.minimum(np.arange(length) // step, wanted.shape[axis] - 1)
-            wanted = wanted.take(places, axis)
-        return wanted
+        return self._worth(high)
+
+    def _worth(self, number: int) -> FloatArray:
+        """Draws per window of which each brings at least as much as one of all gains."""
+        return self._choices[(self._gains >= self._ordered[number]).sum(axis=0)]
 
 
 def passes_left(drawn: Drawn, estimate: Estimate, accuracy: float) -> int:

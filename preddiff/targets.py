@@ -40,6 +40,11 @@ class Target:
         return f"{self.kind}:{self.label}"
 
     @property
+    def has_linear_evidence(self) -> bool:
+        """Whether evidence is linear in the target's value, so that few draws do not bias it."""
+        return self.kind != "probability"
+
+    @property
     def unit(self) -> str:
         """Unit of this target's evidence."""
         return {"probability": "bits", "logit": "logits", "map": "activation"}[self.kind]

@@ -23,7 +23,8 @@ from preddiff.engines.incremental.engine import Incremental
 from preddiff.errors import InputError
 from preddiff.methods.base import METHODS, MethodSettings, TargetSettings
 from preddiff.registry import Registry
-from preddiff.samplers.base import SAMPLERS, Sampler, SamplerSettings
+from preddiff.samplers.base import SAMPLERS, SamplerSettings
+from preddiff.samplers.draws import Sampler
 from preddiff.settings.base import Name, Positive, Settings
 from preddiff.targets import Target
 from preddiff.windows import Windows

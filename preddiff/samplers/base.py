@@ -9,8 +9,7 @@ from pydantic import Field
 
 from preddiff.datasets.items import Items
 from preddiff.registry import Registry
-from preddiff.samplers.draws import Sampler as Sampler
-from preddiff.samplers.draws import seed_of as seed_of
+from preddiff.samplers.draws import Sampler
 from preddiff.settings.base import Name, Settings
 from preddiff.storage.provenance import digest_json
 from preddiff.windows import IntArray

@@ -26,8 +26,8 @@ from preddiff.evaluation.deletion import (
     order_of_windows,
 )
 from preddiff.progress import progress
-from preddiff.samplers.base import seed_of
 from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.draws import seed_of
 from preddiff.samplers.gaussian_store import load_gaussian, range_of
 from preddiff.samplers.grey import Grey
 from preddiff.settings.options import (

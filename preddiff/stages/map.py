@@ -17,7 +17,7 @@ from preddiff.errors import InputError
 from preddiff.methods.base import METHODS, Maps, MethodSettings
 from preddiff.methods.selection import AnyClassifier, code_of_maps, item_digests
 from preddiff.progress import progress
-from preddiff.samplers.base import seed_of
+from preddiff.samplers.draws import seed_of
 from preddiff.settings.base import validate
 from preddiff.settings.options import add_path, add_threads, whole_number
 from preddiff.storage.inputs import Inputs

@@ -239,7 +239,7 @@ def test_linearised_evidence_has_no_bias_from_few_draws():
     change, variance = z.mean(1) - 0.9, z.var(1, ddof=1)
     exact = weight_of_evidence(0.9, 0.5 - 0.9, 10**6, 10)
     evidence = Evidence(2, 10**6, 10)
-    found, noise = evidence.linearised(PROBABILITY, 0.9, change, variance, np.full(len(z), exact))
+    found, noise = evidence.linearised(0.9, change, variance, np.full(len(z), exact))
     assert found.mean() == pytest.approx(exact, abs=0.02)
     assert noise.mean() / 2 == pytest.approx(found.var(), rel=0.02)
 
