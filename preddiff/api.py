@@ -129,7 +129,8 @@ def explain(
     accuracy : float, optional
         Root mean square of the map's error that is allowed, as a share of its largest magnitude.
         The default is 0.02, unless `samples` or `stride` is given. It is not for linear
-        classifiers, whose maps are exact.
+        classifiers, whose maps are exact. On small inputs, whose voxels are in few windows, it can
+        take more forward passes than the paper's settings, which are less exact there.
     samples : int, optional
         Number S of draws per window, at least 2, as in the paper; 10 if only `stride` is given.
     stride : int, optional
@@ -266,10 +267,10 @@ def _refined(
             found = _of_estimate(drawn, estimate, refinement.windows)
             if on_level is not None:
                 on_level(found)
+            bar.set_postfix_str(f"error {estimate.reached.max():.3f}")
             if refinement.is_reached(drawn, estimate, accuracy):
                 break
             bar.total = bar.n + passes_left(drawn, estimate, accuracy) // refinement.samples
-            bar.set_postfix_str(f"error {estimate.reached.max():.3f}")
     return found
 
 
