@@ -20,7 +20,7 @@ from preddiff.engines import linear
 from preddiff.engines.base import Engine
 from preddiff.engines.dense import Dense
 from preddiff.engines.incremental.engine import Incremental
-from preddiff.engines.refined import levels
+from preddiff.engines.refined import Level, levels
 from preddiff.errors import InputError
 from preddiff.evidence import (
     Evidence,
@@ -32,7 +32,7 @@ from preddiff.evidence import (
     weight_of_evidence_slope,
 )
 from preddiff.progress import progress as show
-from preddiff.refinement import Drawn, Estimate, Refinement, passes_left
+from preddiff.refinement import Refinement, passes_left
 from preddiff.samplers.draws import Sampler
 from preddiff.targets import Target
 from preddiff.windows import FloatArray, IntArray, Windows
@@ -263,18 +263,20 @@ def _refined(
 ) -> Explanation:
     """Draw level by level until the accuracy is reached."""
     with show(total=None, desc="explain", unit="window", disable=not progress) as bar:
-        for drawn, estimate in levels(engine, refinement, x, _ITEM, bar.update):
-            found = _of_estimate(drawn, estimate, refinement.windows)
+        for level in levels(engine, refinement, x, _ITEM, bar.update):
+            found = _of_level(level, refinement.windows)
             if on_level is not None:
                 on_level(found)
-            bar.set_postfix_str(f"error {estimate.reached.max():.3f}")
-            if refinement.is_reached(drawn, estimate, accuracy):
+            passes, reached = level.drawn.passes, level.estimate.reached
+            bar.set_postfix_str(f"error {reached.max():.3f}")
+            if refinement.is_reached(passes, reached, accuracy):
                 break
-            bar.total = bar.n + passes_left(drawn, estimate, accuracy) // refinement.samples
+            bar.total = bar.n + passes_left(passes, reached, accuracy) // refinement.samples
     return found
 
 
-def _of_estimate(drawn: Drawn, estimate: Estimate, windows: Windows) -> Explanation:
+def _of_level(level: Level, windows: Windows) -> Explanation:
+    drawn, estimate = level.drawn, level.estimate
     missing = drawn.draws == 0
     change, variance = (np.where(missing, np.nan, v)[None] for v in (drawn.change, drawn.variance))
     return Explanation(

@@ -242,7 +242,7 @@ class Refinement:
         least = np.where(self._ranks < self._share(_SECOND), 1, 0)
         if (least > had).any():
             return self._selection(level, np.maximum(least - had, 0))
-        if not self._random and drawn.draws.all():
+        if self._is_exhausted(drawn.passes):
             return self._selection(level, np.zeros_like(had))
         allotment = self._allotment(drawn, estimate)
         passes, missing = drawn.passes, np.zeros_like(had)
@@ -265,17 +265,33 @@ class Refinement:
         index = np.argwhere(entries > 0)
         return Selection(level, np.repeat(index, entries[entries > 0], axis=0))
 
-    def is_reached(self, drawn: Drawn, estimate: Estimate, accuracy: float) -> bool:
-        """Whether the maps of all targets are as exact as wanted.
+    def is_reached(self, passes: int, reached: FloatArray, accuracy: float) -> bool:
+        """Whether the maps of all targets are as exact as wanted after a level.
 
         The first two levels are spread evenly, too far from each other where the evidence is
         concentrated. One more level at least is drawn where they found it.
+
+        Parameters
+        ----------
+        passes : int
+            Forward passes of all levels so far (`Drawn.passes`).
+        reached : float64 array (targets,)
+            `Estimate.reached`.
+        accuracy : float
         """
         spread = int((self._ranks < self._share(_SECOND)).sum()) * self.samples
-        return bool(drawn.passes > spread and (estimate.reached <= accuracy).all())
+        return bool(
+            (passes > spread or self._is_exhausted(passes)) and (reached <= accuracy).all()
+        )
+
+    def _is_exhausted(self, passes: int) -> bool:
+        """Whether more draws would tell nothing new: all windows have the only one there is."""
+        return not self._random and passes == prod(self.windows.shape)
 
     def estimate(self, drawn: Drawn) -> Estimate:
         """Predict the evidence of all windows, and the error of the maps, from all levels."""
+        if self._is_exhausted(drawn.passes):
+            return self._exact(drawn)
         density, per_window = self._density(drawn)
         found: list[tuple[FloatArray, ...]] = []
         fields = []
@@ -292,6 +308,23 @@ class Refinement:
         evidence, maps, stderrs, errors = (np.stack(values) for values in zip(*found, strict=True))
         reached = _share_of_largest(errors, maps)
         return Estimate(evidence, maps, stderrs, errors, reached, tuple(fields))
+
+    def _exact(self, drawn: Drawn) -> Estimate:
+        """Maps of draws that do not differ, one of each window."""
+        found = [
+            self.evidence.of_draws(
+                target,
+                float(drawn.reference[row]),
+                drawn.change[row],
+                drawn.variance[row],
+                drawn.draws,
+            )
+            for row, target in enumerate(self.targets)
+        ]
+        evidence = np.stack([values for values, _ in found])
+        maps = relevance(evidence, self.windows)
+        zeros = np.zeros_like(maps)
+        return Estimate(evidence, maps, zeros, zeros, np.zeros(len(maps)), ())
 
     def _density(self, drawn: Drawn) -> tuple[FloatArray, FloatArray]:
         """Share of windows that are drawn around each window, and draws of each of these."""
@@ -423,13 +456,21 @@ class _Allotment:
         return self._choices[(self._gains >= self._ordered[number]).sum(axis=0)]
 
 
-def passes_left(drawn: Drawn, estimate: Estimate, accuracy: float) -> int:
+def passes_left(passes: int, reached: FloatArray, accuracy: float) -> int:
     """Forward passes that an accuracy is expected to take from here on.
 
     The error falls about as one over the root of their number.
+
+    Parameters
+    ----------
+    passes : int
+        Those that were made.
+    reached : float64 array (targets,)
+        `Estimate.reached`.
+    accuracy : float
     """
-    factor = float(np.square(np.minimum(estimate.reached.max(), 1) / accuracy))
-    return max(1, ceil((factor - 1) * drawn.passes))
+    factor = float(np.square(np.minimum(reached.max(), 1) / accuracy))
+    return max(1, ceil((factor - 1) * passes))
 
 
 def _share_of_largest(error: FloatArray, maps: FloatArray) -> FloatArray:

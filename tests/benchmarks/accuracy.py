@@ -145,11 +145,13 @@ def refine(
     refinement = Refinement(one.windows, [TARGET], evidence)
     found: dict[float, tuple[float, Drawn, Estimate]] = {}
     first, start = 0.0, time.perf_counter()
-    for drawn, estimate in levels(one, refinement, x, "item"):
+    for level in levels(one, refinement, x, "item"):
+        drawn, estimate = level.drawn, level.estimate
         seconds = time.perf_counter() - start
         first = first or seconds
         for accuracy in accuracies:
-            if accuracy not in found and refinement.is_reached(drawn, estimate, accuracy):
+            reached = refinement.is_reached(drawn.passes, estimate.reached, accuracy)
+            if reached and accuracy not in found:
                 found[accuracy] = seconds, drawn, estimate
         if len(found) == len(accuracies):
             break
