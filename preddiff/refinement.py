@@ -280,9 +280,7 @@ class Refinement:
         accuracy : float
         """
         spread = int((self._ranks < self._share(_SECOND)).sum()) * self.samples
-        return bool(
-            (passes > spread or self._is_exhausted(passes)) and (reached <= accuracy).all()
-        )
+        return bool((passes > spread or self._is_exhausted(passes)) and (reached <= accuracy).all())
 
     def _is_exhausted(self, passes: int) -> bool:
         """Whether more draws would tell nothing new: all windows have the only one there is."""

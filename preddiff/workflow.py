@@ -3,7 +3,6 @@
 The rules of the workflow use a `Plan`. This module neither runs stages nor depends on Snakemake.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
@@ -214,8 +213,9 @@ class Plan(Paths):
 
     def code_of_expectations(self, explanation: str) -> str:
         """Digest of the code that an explanation's expectations depend on."""
-        roots = code_of_expectations(self.classifier_of(explanation), self.sampler_of(explanation))
-        return code_of("open", *roots)
+        one: Any = self.study.explanations[explanation]
+        classifier, sampler = self.classifier_of(explanation), self.sampler_of(explanation)
+        return code_of("open", *code_of_expectations(one, classifier, sampler))
 
     def map_settings(self, explanation: str) -> str:
         """Settings of `open-maps`, for an explanation."""
@@ -257,8 +257,8 @@ class Plan(Paths):
         if self.classifier_of(explanation).has_exact_form:
             return ITEMS_PER_JOB_EXACT_FORM
         space = self.space_of(explanation)
-        windows = math.prod(math.ceil((n - one.k) / one.stride + 1) for n in space)
-        return max(1, min(ITEMS_PER_JOB, PASSES_PER_JOB // max(1, windows * one.samples)))
+        passes = one.passes_of(space, self.classifier_of(explanation))
+        return max(1, min(ITEMS_PER_JOB, PASSES_PER_JOB // max(1, passes)))
 
     def space_of(self, explanation: str) -> tuple[int, ...]:
         """Spatial shape of the input of an explanation's classifier, if it is a network."""

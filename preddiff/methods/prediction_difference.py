@@ -8,9 +8,10 @@ the paper is implemented in `preddiff.windows`, `preddiff.evidence` and
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, prod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from preddiff.classifiers.base import Classifier
 from preddiff.classifiers.network import NetworkNodes
@@ -26,13 +27,17 @@ from preddiff.registry import Registry
 from preddiff.samplers.base import SAMPLERS, SamplerSettings
 from preddiff.samplers.draws import Sampler
 from preddiff.settings.base import Name, Positive, Settings
-from preddiff.targets import Target
+from preddiff.targets import LAYER, Target
 from preddiff.windows import Windows
 
 Estimator = Literal["exact", "samples"]
 
 # Default windows per block: seconds of work for linear classifiers, minutes for networks.
 _BLOCK_EXACT_FORM, _BLOCK = 131_072, 1024
+DEFAULT_ACCURACY, _SAMPLES = 0.02, 10
+
+# Estimator, in the provenance of expectations, that draws windows level by level.
+LEVELS = "levels"
 
 
 class WindowSettings(TargetSettings):
@@ -42,19 +47,32 @@ class WindowSettings(TargetSettings):
     l: Positive | None = Field(
         7, description="side of the surroundings, in voxels; used by conditional samplers"
     )
-    stride: Positive = Field(1, description="distance between neighbouring windows, in voxels")
+    accuracy: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="error that a map of a network may have: its root mean square over the input, "
+        "as a share of the map's largest magnitude, against windows at stride 1 and draws without "
+        "end; windows are drawn level by level until it is reached; default: 0.02, unless samples, "
+        "stride or block is given, or feature maps (layer:NAME) are explained",
+    )
+    stride: Positive | None = Field(
+        None,
+        description="distance between neighbouring windows, in voxels, for the paper's algorithm; "
+        "default: 1",
+    )
     estimator: Estimator | None = Field(
         None,
         description="exact: exact expectations, for linear classifiers; samples: means over S "
         "draws, as in the paper; default: exact if available, otherwise samples",
     )
-    samples: Annotated[int, Field(ge=2, lt=2**31)] = Field(
-        10, description="number S of draws per window"
+    samples: Annotated[int, Field(ge=2, lt=2**31)] | None = Field(
+        None,
+        description="number S of draws per window, for the paper's algorithm; default: 10",
     )
     block: Positive | None = Field(
         None,
         description="number of windows per block, the unit of work that is stored and resumed; "
-        "default: 131072 for linear classifiers, 1024 for networks",
+        "default: 131072 for linear classifiers, 1024 for networks; with an accuracy, a block is a "
+        "level",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="device that networks run on; auto uses a GPU if there is one"
@@ -67,6 +85,73 @@ class WindowSettings(TargetSettings):
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="arithmetic of networks; tf32 needs a GPU"
     )
+
+    @model_validator(mode="after")
+    def _check_accuracy(self) -> "WindowSettings":
+        if self.accuracy is None:
+            return self
+        for key in ("samples", "stride", "block"):
+            if getattr(self, key) is not None:
+                raise ValueError(
+                    f"accuracy and {key} are both given: an accuracy decides itself which windows "
+                    f"are drawn how often; remove accuracy for the paper's algorithm, or {key}"
+                )
+        if self.estimator == "exact":
+            raise ValueError(
+                "accuracy is for expectations that are estimated from draws: remove it, or the "
+                "estimator"
+            )
+        return self
+
+    def accuracy_for(self, classifier: Any) -> float | None:
+        """Return the accuracy that is set, or the default; None for the paper's algorithm.
+
+        Parameters
+        ----------
+        classifier : Classifier or ClassifierSettings
+
+        Raises
+        ------
+        InputError
+            If an accuracy is set for a linear classifier.
+        """
+        if classifier.has_exact_form:
+            if self.accuracy is not None:
+                raise InputError(
+                    "accuracy is for networks: remove it; linear classifiers are explained "
+                    "exactly, without draws"
+                )
+            return None
+        # Interpolating all feature maps of a layer takes longer than drawing more.
+        shows_layers = any(text.startswith(LAYER) for text in self.targets or ())
+        if self.samples or self.stride or self.block or shows_layers:
+            return self.accuracy
+        return self.accuracy or DEFAULT_ACCURACY
+
+    def passes_of(self, space: tuple[int, ...], classifier: Any) -> int:
+        """Forward passes that an input of some shape takes; with an accuracy, about as many.
+
+        Parameters
+        ----------
+        space : tuple of int
+        classifier : Classifier or ClassifierSettings
+        """
+        windows = prod(ceil((n - self.k) / self.stride_or_default + 1) for n in space)
+        accuracy = self.accuracy_for(classifier)
+        if accuracy is None:
+            return windows * self.samples_or_default
+        # Measured on photographs: a quarter of a draw per window at 0.02.
+        return ceil(windows * 0.25 * (DEFAULT_ACCURACY / accuracy) ** 2)
+
+    @property
+    def samples_or_default(self) -> int:
+        """Number S of draws per window of the paper's algorithm."""
+        return self.samples or _SAMPLES
+
+    @property
+    def stride_or_default(self) -> int:
+        """Distance between neighbouring windows."""
+        return self.stride or 1
 
     def estimator_for(self, classifier: Classifier, sampler: SamplerSettings) -> Estimator:
         """Return the estimator that is set, or the default for a classifier and a sampler.
@@ -147,15 +232,19 @@ class ExpectationSettings(Settings):
     )
 
 
-def code_of_expectations(classifier: Any, sampler: SamplerSettings) -> tuple[str, ...]:
+def code_of_expectations(
+    settings: WindowSettings, classifier: Any, sampler: SamplerSettings
+) -> tuple[str, ...]:
     """Definitions that expectations depend on: roots of `digest_code`.
 
     Parameters
     ----------
+    settings : WindowSettings
     classifier : Classifier or ClassifierSettings
     sampler : SamplerSettings
     """
     engine = "linear_engine" if classifier.has_exact_form else "network_engine"
+    compute = "compute_blocks" if settings.accuracy_for(classifier) is None else "compute_levels"
     return (
         f"{__name__}:{engine}",
         f"{__name__}:WindowSettings",
@@ -163,7 +252,7 @@ def code_of_expectations(classifier: Any, sampler: SamplerSettings) -> tuple[str
         "preddiff.methods.selection:sources_of",
         "preddiff.datasets.items:Items",
         # Which windows of which part of an item the engine is asked for.
-        "preddiff.stages.explain:compute_blocks",
+        f"preddiff.stages.explain:{compute}",
         *classifier.code,
     )
 
@@ -171,16 +260,27 @@ def code_of_expectations(classifier: Any, sampler: SamplerSettings) -> tuple[str
 def provenance(
     settings: WindowSettings, classifier: Classifier, sampler: SamplerSettings, seed: int
 ) -> dict[str, Any]:
-    """Return what expectations depend on, besides items, sampler, classifier and code."""
+    """Return what expectations depend on, besides items, sampler, classifier and code.
+
+    An accuracy is not part of it: what is drawn at each level does not depend on it.
+    """
     estimator = settings.estimator_for(classifier, sampler)
+    if settings.accuracy_for(classifier) is not None:
+        return {
+            "k": settings.k,
+            "estimator": LEVELS,
+            "seed": seed,
+            "engine": settings.engine,
+            "precision": settings.precision,
+        }
     found: dict[str, Any] = {
         "k": settings.k,
-        "stride": settings.stride,
+        "stride": settings.stride_or_default,
         "block": settings.block_for(classifier),
         "estimator": estimator,
     }
     if estimator == "samples":
-        found |= {"samples": settings.samples, "seed": seed}
+        found |= {"samples": settings.samples_or_default, "seed": seed}
         if not classifier.has_exact_form:
             found |= {"engine": settings.engine, "precision": settings.precision}
     return found
@@ -214,12 +314,14 @@ def linear_engine(
     sampler, windows, targets = request.sampler, request.windows, request.targets
     if estimator == "exact":
         return linear.Exact(classifier, sampler, windows, targets)
-    return linear.Samples(classifier, sampler, windows, targets, settings.samples, request.seed)
+    return linear.Samples(
+        classifier, sampler, windows, targets, settings.samples_or_default, request.seed
+    )
 
 
 def network_engine(
     settings: WindowSettings, classifier: Any, request: Request, batch_size: int | None
-) -> Engine:
+) -> Dense:
     """Return the engine for a network, on the device that is set."""
     device = device_of(settings.device)
     readout = Readout(request.targets)
@@ -228,7 +330,7 @@ def network_engine(
         NetworkNodes(classifier, readout, request.classes, device, settings.precision),
         request.sampler,
         request.windows,
-        settings.samples,
+        settings.samples_or_default,
         request.seed,
         batch_size,
         standardisation=classifier.standardisation,

@@ -57,9 +57,12 @@ class SamplerSettings(Settings):
     ----------
     needs_surroundings : bool
         Whether draws depend on the surroundings, so that `l` is needed.
+    is_random : bool
+        Whether draws of a window differ.
     """
 
     needs_surroundings: ClassVar[bool] = False
+    is_random: ClassVar[bool] = True
 
     dataset: Name | None = Field(
         None,

@@ -17,6 +17,8 @@ from preddiff.windows import Block, FloatArray, IntArray, Windows
 class GreySettings(SamplerSettings):
     """Fills windows with a constant value (occlusion)."""
 
+    is_random: ClassVar[bool] = False
+
     kind: Literal["grey"] = Field(description="grey")
     value: float | None = Field(
         None, description="the constant value; default: the mean of the training items"

@@ -176,6 +176,11 @@ class Study(Settings):
             )
         if getattr(explanation, "estimator", None) == "exact":
             _check_exact(where, name, sampler, classifier)
+        if getattr(explanation, "accuracy", None) is not None and classifier.has_exact_form:
+            raise ValueError(
+                f"{where}.accuracy: classifier '{explanation.classifier}' is linear, and is "
+                "explained exactly, without draws: remove it"
+            )
         if sampler.depends_on_location and dataset.dimensions != 3:
             raise ValueError(f"{where}.sampler: a Gaussian by location (grid) needs volumes")
         source = self.datasets[self.sampled_dataset(explanation)]

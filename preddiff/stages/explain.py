@@ -2,8 +2,10 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,6 +13,8 @@ from preddiff.classifiers.stored import load_classifier
 from preddiff.datasets.items import Items
 from preddiff.devices import use_cores
 from preddiff.engines.base import Engine
+from preddiff.engines.dense import Dense
+from preddiff.engines.refined import levels
 from preddiff.errors import InputError
 from preddiff.methods.prediction_difference import (
     ExpectationSettings,
@@ -19,12 +23,15 @@ from preddiff.methods.prediction_difference import (
     linear_engine,
     network_engine,
 )
-from preddiff.methods.selection import item_digests, sources_of
+from preddiff.methods.selection import AnyClassifier, item_digests, sources_of
 from preddiff.progress import progress
+from preddiff.refinement import passes_left
 from preddiff.settings.base import validate
 from preddiff.settings.options import add_path, add_threads, whole_number
 from preddiff.storage.expectations import ExpectationStore
+from preddiff.storage.filled import has_levels, share_done
 from preddiff.storage.inputs import Inputs
+from preddiff.storage.levels import LevelStore
 from preddiff.storage.locks import Claim, claim
 from preddiff.storage.provenance import digest_code, digest_json
 from preddiff.storage.shards import filling, require_unchanged
@@ -34,6 +41,9 @@ from preddiff.windows import Box
 
 # Number of items that are read at a time, which limits memory.
 _ITEMS_IN_MEMORY = 256
+
+# Records that a job has so many blocks at its start and, unless the body raises, that it is done.
+Shard: TypeAlias = Callable[[float], AbstractContextManager[None]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,18 +113,99 @@ def explain(
     """
     use_cores(threads)
     with claim(path, first, last) as mine:
-        store = ExpectationStore(path, "r+")
+        store = LevelStore(path, "r+") if has_levels(path) else ExpectationStore(path, "r+")
         numbers = list(range(len(store.items)))[first:last]
         with mine.writing():
             store.remove_leftovers(numbers)
-        missing = _missing(store, numbers, mine)
-        done = sum(len(store.blocks) - len(blocks) for blocks in missing.values())
-        with filling(store, first, last, marker, done, mine):
-            if any(missing.values()):
-                inputs = Inputs.of(path, store.about)
-                items = Items(inputs.data)
-                engine = _engine(path, inputs, items, store, batch_size)
-                compute_blocks(store, items, engine, missing, mine)
+
+        def shard(done: float) -> AbstractContextManager[None]:
+            return filling(store, first, last, marker, done, mine)
+
+        if isinstance(store, LevelStore):
+            _fill_levels(store, numbers, shard, mine, batch_size)
+        else:
+            _fill_blocks(store, numbers, shard, mine, batch_size)
+
+
+def _fill_blocks(
+    store: ExpectationStore, numbers: list[int], shard: Shard, mine: Claim, batch_size: int | None
+) -> None:
+    """Compute the blocks of some items that are missing."""
+    missing = _missing(store, numbers, mine)
+    done = sum(len(store.blocks) - len(blocks) for blocks in missing.values())
+    with shard(done):
+        if any(missing.values()):
+            items, classifier, request = _request(store)
+            settings = _settings(store).windows
+            if classifier.has_exact_form:
+                estimator = store.about[PROVENANCE]["estimator"]
+                engine: Engine = linear_engine(settings, estimator, classifier, request)
+            else:
+                engine = network_engine(settings, classifier, request, batch_size)
+            compute_blocks(store, items, engine, missing, mine)
+
+
+def _fill_levels(
+    store: LevelStore, numbers: list[int], shard: Shard, mine: Claim, batch_size: int | None
+) -> None:
+    """Refine the maps of some items that are not accurate enough."""
+    for number in numbers:
+        damaged = store.damaged(number)
+        if damaged:
+            print(
+                f"item '{store.items[number]}': recomputing damaged levels, from {damaged[0]} on",
+                file=sys.stderr,
+            )
+            with mine.writing():
+                store.discard(number, damaged[0])
+    left = [number for number in numbers if store.accurate_levels(number) is None]
+    errors = [store.errors(number)[1].max(axis=1) for number in left]
+    done = len(numbers) - len(left) + sum(share_done(one, store.accuracy) for one in errors)
+    with shard(done):
+        if left:
+            items, classifier, request = _request(store)
+            engine = network_engine(_settings(store).windows, classifier, request, batch_size)
+            compute_levels(store, items, engine, left, mine)
+
+
+def compute_levels(
+    store: LevelStore,
+    items: Items,
+    engine: Dense,
+    unfinished: list[int],
+    mine: Claim,
+) -> None:
+    """Draw windows of items level by level, and store each level, until the maps are accurate.
+
+    Parameters
+    ----------
+    store : LevelStore
+    items : Items
+        The data store that the store's items are in.
+    engine : Dense
+    unfinished : list of int
+        Items, as their numbers in the store.
+    mine : Claim
+        Of these items.
+    """
+    refinement = store.refinement
+    with progress(desc="explain", unit="window", unit_scale=True) as bar:
+        for done, number in enumerate(unfinished):
+            name = store.items[number]
+            (x,) = items.read([items.number(name)], _slab(store))
+            before = store.read(number, len(store.errors(number)[1]))
+            for level in levels(engine, refinement, x, name, bar.update, before):
+                passes, reached = level.drawn.passes, level.estimate.reached
+                with mine.writing():
+                    store.write(number, level.number, level.new, passes, reached)
+                if refinement.is_reached(passes, reached, store.accuracy):
+                    break
+                left = passes_left(passes, reached, store.accuracy) // refinement.samples
+                # Further items are expected to take as many as those so far.
+                per_item = (bar.n + left) / (done + 1)
+                bar.total = int(bar.n + left + per_item * (len(unfinished) - done - 1))
+                error = f"error {reached.max():.3f} of {store.accuracy:g}"
+                bar.set_postfix_str(f"item {done + 1} of {len(unfinished)}, {error}")
 
 
 def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[int, list[Box]]:
@@ -174,23 +265,20 @@ def _batches(numbers: list[int], size: int) -> Iterator[list[int]]:
         yield numbers[start : start + size]
 
 
-def _slab(store: ExpectationStore) -> tuple[slice, ...]:
+def _slab(store: ExpectationStore | LevelStore) -> tuple[slice, ...]:
     corner = store.about["corner"]
     return tuple(slice(c, c + n) for c, n in zip(corner, store.windows.space, strict=True))
 
 
-def _engine(
-    path: Path, inputs: Inputs, items: Items, store: ExpectationStore, batch_size: int | None
-) -> Engine:
-    """Return the engine of a store's explanation, if its inputs are those it was opened with."""
-    settings = _settings(path, store)
-    made_of, windows = store.about[PROVENANCE], settings.windows
-    seed = made_of.get("seed", 0)
-    classifier = load_classifier(inputs.classifier)
+def _request(store: ExpectationStore | LevelStore) -> tuple[Items, AnyClassifier, Request]:
+    """What the engine of a store computes, if its inputs are those that it was opened with."""
+    settings, inputs = _settings(store), Inputs.of(store.path, store.about)
+    items, classifier = Items(inputs.data), load_classifier(inputs.classifier)
+    windows, seed = settings.windows, store.about[PROVENANCE].get("seed", 0)
     numbers = np.asarray(array(store.group, "class_number")[:])
     sources = sources_of(inputs, items, classifier, windows.l, seed)
     now = {
-        "code": digest_code(*code_of_expectations(classifier, settings.sampler)),
+        "code": digest_code(*code_of_expectations(windows, classifier, settings.sampler)),
         "classifier": classifier.digest,
         "items": digest_json(item_digests(items, store.items, numbers)),
         **settings.sampler.provenance(sources),
@@ -203,15 +291,13 @@ def _engine(
         dict(zip(store.items, numbers.tolist(), strict=True)),
         seed,
     )
-    if classifier.has_exact_form:
-        return linear_engine(windows, made_of["estimator"], classifier, request)
-    return network_engine(windows, classifier, request, batch_size)
+    return items, classifier, request
 
 
-def _settings(path: Path, store: ExpectationStore) -> ExpectationSettings:
+def _settings(store: ExpectationStore | LevelStore) -> ExpectationSettings:
     if "settings" not in store.about:
         raise InputError(
-            f"{path}: the store was opened by an older version of preddiff; open it again with "
-            "preddiff open"
+            f"{store.path}: the store was opened by an older version of preddiff; open it again "
+            "with preddiff open"
         )
-    return validate(ExpectationSettings, store.about["settings"], str(path))
+    return validate(ExpectationSettings, store.about["settings"], str(store.path))

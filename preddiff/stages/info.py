@@ -57,6 +57,13 @@ def _array(name: str, one: zarr.Array[Any]) -> str:
 
 def _computed(path: Path) -> str:
     counts = BlockCounts(path)
+    if counts.has_levels:
+        errors = [counts.errors(item) for item in counts.items_begun()]
+        largest = max((float(found[-1]) for found in errors if len(found)), default=float("nan"))
+        return (
+            f"  {len(errors):,} of {counts.items:,} items begun, {sum(map(len, errors)):,} levels; "
+            f"largest error {largest:.3g}, {attributes(open_store(path))['accuracy']:g} asked for"
+        )
     written = [counts.blocks_written(item) for item in counts.items_begun()]
     blocks = counts.blocks * counts.items
     share = sum(written) / blocks if blocks else 1.0

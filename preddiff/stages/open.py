@@ -1,6 +1,7 @@
 """Stage open: make the empty expectation store of an explanation, or keep it."""
 
 import argparse
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,10 +30,14 @@ from preddiff.methods.selection import (
 )
 from preddiff.settings.options import add_path, add_seed, add_settings, read_settings
 from preddiff.storage.expectations import ExpectationStore, expectation_variables
+from preddiff.storage.filled import FILLED
 from preddiff.storage.inputs import Inputs
+from preddiff.storage.levels import LEVELS, LevelStore, level_variables
+from preddiff.storage.locks import exclusive
+from preddiff.storage.markers import remove_markers
 from preddiff.storage.provenance import digest_code, digest_json
 from preddiff.storage.shards import Opening, open_or_keep
-from preddiff.storage.stores import axes, create
+from preddiff.storage.stores import attributes, axes, create, open_store
 from preddiff.targets import Target
 from preddiff.windows import Surroundings, Windows
 
@@ -103,7 +108,13 @@ class _Wanted:
     @property
     def links(self) -> dict[str, Any]:
         """Attributes that may change without any number changing: places, device, ..."""
-        return {"inputs": self.inputs, "settings": self.settings.model_dump(mode="json")}
+        found = {"inputs": self.inputs, "settings": self.settings.model_dump(mode="json")}
+        return found if self.accuracy is None else {**found, "accuracy": self.accuracy}
+
+    @property
+    def accuracy(self) -> float | None:
+        """Accuracy that applies; None for blocks of windows that are all drawn alike."""
+        return self.settings.windows.accuracy_for(self.classifier)
 
 
 def open_expectations(
@@ -144,9 +155,19 @@ def open_expectations(
         wanted.provenance,
         wanted.links,
         create=partial(_create, wanted=wanted),
-        check=ExpectationStore,
+        check=LevelStore if wanted.accuracy else ExpectationStore,
     )
+    _forget_other_accuracies(out, wanted.accuracy)
     return open_or_keep(out, opening, keep_numbers_of)
+
+
+def _forget_other_accuracies(out: Path, accuracy: float | None) -> None:
+    """Delete the markers of shards that are complete for another accuracy."""
+    if accuracy is None or not out.exists():
+        return
+    with exclusive(out), suppress(InputError):
+        if attributes(open_store(out)).get("accuracy") != accuracy:
+            remove_markers(out)
 
 
 def _wanted(inputs: Inputs, settings: ExpectationSettings, seed: int, out: Path) -> _Wanted:
@@ -158,7 +179,7 @@ def _wanted(inputs: Inputs, settings: ExpectationSettings, seed: int, out: Path)
     table = None if inputs.predictions is None else read_predictions(inputs.predictions)
     classes = target_classes(targets, names, classifier, table)
     digests = item_digests(items, names, classes)
-    grid = Windows(classifier.space, windows.k, windows.stride)
+    grid = Windows(classifier.space, windows.k, windows.stride_or_default)
     if settings.sampler.needs_surroundings:
         if windows.l is None:
             raise InputError("l is missing: the sampler needs surroundings")
@@ -167,7 +188,7 @@ def _wanted(inputs: Inputs, settings: ExpectationSettings, seed: int, out: Path)
         "targets": [str(target) for target in targets],
         "items": digest_json(digests),
         "classifier": classifier.digest,
-        "code": digest_code(*code_of_expectations(classifier, settings.sampler)),
+        "code": digest_code(*code_of_expectations(windows, classifier, settings.sampler)),
         **provenance(windows, classifier, settings.sampler, seed),
         **settings.sampler.provenance(sources_of(inputs, items, classifier, windows.l, seed)),
     }
@@ -185,25 +206,23 @@ def _wanted(inputs: Inputs, settings: ExpectationSettings, seed: int, out: Path)
 
 
 def _create(folder: Path, wanted: _Wanted) -> None:
-    classifier, made_of = wanted.classifier, wanted.provenance
-    block = made_of["block"]
-    create(
-        folder,
-        expectation_variables(len(wanted.names), len(wanted.targets), wanted.windows, block),
-        {
-            **_coordinates(wanted),
-            "class_number": (("item", "target"), wanted.classes),
-            "item_digest": ("item", np.array(wanted.digests)),
-        },
-        made_of,
-        {
-            **about_classifier(classifier),
-            "k": made_of["k"],
-            "stride": made_of["stride"],
-            "block": block,
-            **wanted.links,
-        },
-    )
+    made_of, sizes = wanted.provenance, (len(wanted.names), len(wanted.targets))
+    about = {**about_classifier(wanted.classifier), "k": made_of["k"]}
+    coordinates = {
+        **_coordinates(wanted),
+        "class_number": (("item", "target"), wanted.classes),
+        "item_digest": ("item", np.array(wanted.digests)),
+    }
+    if wanted.accuracy is None:
+        block = made_of["block"]
+        variables = expectation_variables(*sizes, wanted.windows, block)
+        about |= {"stride": made_of["stride"], "block": block}
+    else:
+        variables = level_variables(*sizes, wanted.windows)
+        coordinates["level"] = ("level", np.arange(LEVELS))
+        is_random = wanted.settings.sampler.is_random
+        about |= {"stride": 1, "is_random": is_random, FILLED: list(variables)}
+    create(folder, variables, coordinates, made_of, {**about, **wanted.links})
 
 
 def _coordinates(wanted: _Wanted) -> dict[str, tuple[str | tuple[str, ...], Any]]:

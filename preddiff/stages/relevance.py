@@ -2,25 +2,33 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
+from preddiff.errors import InputError
 from preddiff.evidence import Evidence
 from preddiff.progress import progress
 from preddiff.settings.options import add_path
 from preddiff.storage.aside import set_aside
 from preddiff.storage.expectations import ExpectationStore
 from preddiff.storage.files import replace_folder
+from preddiff.storage.filled import has_levels
 from preddiff.storage.inputs import Inputs
+from preddiff.storage.levels import LevelStore
 from preddiff.storage.locks import exclusive
 from preddiff.storage.maps import is_store_of_maps
 from preddiff.storage.markers import opened_file
 from preddiff.storage.relevance import create_relevance, parts_to_write
 from preddiff.storage.stores import PROVENANCE, array
 from preddiff.targets import Target
+
+# Maps of an item, given its number, in the order of the arrays of the relevance store.
+MapsOf: TypeAlias = Callable[[int], tuple[NDArray[np.float32], ...]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,28 +47,54 @@ def compute_relevance(expectations: Path, out: Path) -> None:
 
     The store contains `relevance` and `stderr` (item, target, *space), for the voxels of the
     classifier's input. `stderr` comes from the variance over draws; it is 0 for exact expectations.
+    With an accuracy, it contains `error` too: the standard deviation of the relevance's error,
+    interpolation included.
 
     Raises
     ------
     InputError
-        If blocks are missing.
+        If blocks are missing, or maps are not accurate yet.
     """
-    store = ExpectationStore(expectations)
-    evidence = _evidence(store.about)
-    targets = [Target.parse(text) for text in store.targets]
+    with_levels = has_levels(expectations)
+    store = LevelStore(expectations) if with_levels else ExpectationStore(expectations)
+    maps_of = _refined(store) if isinstance(store, LevelStore) else _averaged(store)
     if is_store_of_maps(out):
         _set_maps_aside(out)
     with replace_folder(out) as folder:
         _create(folder, store, out)
         group = zarr.open_group(folder, mode="r+", use_consolidated=False)
-        arrays = [array(group, name) for name in ("relevance", "stderr")]
+        names = ("relevance", "stderr", "error") if with_levels else ("relevance", "stderr")
+        arrays = [array(group, name) for name in names]
         with progress(total=len(store.items), desc="relevance", unit="item") as bar:
             for part in parts_to_write(arrays[0]):
-                numbers = range(part.start, part.stop)
-                found = [evidence.maps(targets, store.windows, store.read(n)) for n in numbers]
+                found = [maps_of(number) for number in range(part.start, part.stop)]
                 for stored, values in zip(arrays, zip(*found, strict=True), strict=True):
                     stored[part] = np.stack(values)
                 bar.update(part.stop - part.start)
+
+
+def _averaged(store: ExpectationStore) -> MapsOf:
+    """Relevance, and its standard error, of items whose windows are all drawn alike."""
+    evidence = _evidence(store.about)
+    targets = [Target.parse(text) for text in store.targets]
+    return lambda item: evidence.maps(targets, store.windows, store.read(item))
+
+
+def _refined(store: LevelStore) -> MapsOf:
+    """Relevance, its standard error and its error, after the first level that is accurate."""
+
+    def maps_of(item: int) -> tuple[NDArray[np.float32], ...]:
+        levels = store.accurate_levels(item)
+        if levels is None:
+            raise InputError(
+                f"{store.path}: the maps of item '{store.items[item]}' are not accurate to "
+                f"{store.accuracy:g} yet; run `preddiff explain {store.path}`"
+            )
+        found = store.refinement.estimate(store.drawn(item, levels))
+        maps = found.relevance, found.stderr, found.error
+        return tuple(values.astype(np.float32) for values in maps)
+
+    return maps_of
 
 
 def _set_maps_aside(out: Path) -> None:
@@ -82,18 +116,21 @@ def _evidence(about: dict[str, Any]) -> Evidence:
     )
 
 
-def _create(folder: Path, store: ExpectationStore, out: Path) -> None:
-    about = store.about
+def _create(folder: Path, store: ExpectationStore | LevelStore, out: Path) -> None:
+    about, made_of = store.about, {**store.about[PROVENANCE], "expectations": store.path.name}
+    if isinstance(store, LevelStore):
+        made_of["accuracy"] = store.accuracy
     create_relevance(
         folder,
         store.items,
         store.targets,
         np.asarray(array(store.group, "class_number")[:]),
         np.asarray(array(store.group, "reference")[:]),
-        {**about[PROVENANCE], "expectations": store.path.name},
+        made_of,
         {
             **{key: about[key] for key in ("corner", "space", "k", "classes", "training_size")},
             "inputs": Inputs.of(store.path, about).relative_to(out),
             "shows_evidence": True,
         },
+        with_error=isinstance(store, LevelStore),
     )

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from preddiff.errors import InputError
 from preddiff.storage.aside import EXPECTATIONS, KINDS, size_of, stores_aside
-from preddiff.storage.filled import BlockCounts
+from preddiff.storage.filled import BlockCounts, share_done
 from preddiff.storage.locks import is_claimed
 from preddiff.storage.maps import is_store_of_maps
 from preddiff.storage.markers import Job, markers_of, unfinished_jobs
+from preddiff.storage.stores import attributes, open_store
 
 # Lines of the log of each job that failed, and number of such jobs, that are printed.
 _LINES = 5
@@ -47,27 +48,39 @@ class Status:
     Attributes
     ----------
     name : str
-    items, items_done, blocks, blocks_done : int
+    items, items_done : int
+    blocks, blocks_done : int, float
+        In a store of levels, an item counts as one block, of which a part can be done.
     running, stopped : tuple of Job
         Jobs that are running, and jobs that ended before their items were complete. The
         `blocks_done` of the former are those since they started.
     now : float
         Seconds since 1970.
+    accuracy, error : float, optional
+        In a store of levels: what was asked for, and the largest error of the maps of items that
+        are not known to be complete.
     """
 
     name: str
     items: int
     items_done: int
     blocks: int
-    blocks_done: int
+    blocks_done: float
     running: tuple[Job, ...]
     stopped: tuple[Job, ...]
     now: float
+    accuracy: float | None = None
+    error: float | None = None
 
     @property
     def rate(self) -> float:
         """Blocks per second of all running jobs."""
         return sum(job.blocks_done / max(self.now - job.since, 1.0) for job in self.running)
+
+    @property
+    def unit(self) -> str:
+        """What the rate counts."""
+        return "blocks" if self.accuracy is None else "items"
 
     @property
     def seconds_left(self) -> float | None:
@@ -89,36 +102,47 @@ def status_of(store: Path) -> Status:
     for _, marker in markers_of(store):
         if marker is not None:
             complete.update(range(marker.first, marker.first + len(marker.items)))
-    unfinished = {
-        item: counts.blocks_written(item) for item in counts.items_begun() if item not in complete
-    }
+    begun = [item for item in counts.items_begun() if item not in complete]
+    accuracy, error, whole = None, None, counts.blocks
+    unfinished: dict[int, float]
+    if counts.has_levels:
+        accuracy, whole = float(attributes(open_store(store))["accuracy"]), 1
+        errors = {item: counts.errors(item) for item in begun}
+        unfinished = {item: share_done(found, accuracy) for item, found in errors.items()}
+        error = max((float(found[-1]) for found in errors.values() if len(found)), default=None)
+    else:
+        unfinished = {item: counts.blocks_written(item) for item in begun}
     jobs = unfinished_jobs(store)
     running = {job for job in jobs if is_claimed(store, job.first, job.stop(counts.items))}
 
     def _is_done(job: Job) -> bool:
         return complete.issuperset(range(job.first, job.stop(counts.items)))
 
-    done = len(complete) + sum(count == counts.blocks for count in unfinished.values())
+    done = len(complete) + sum(count == whole for count in unfinished.values())
     return Status(
         name=store.stem,
         items=counts.items,
         items_done=done,
-        blocks=counts.items * counts.blocks,
-        blocks_done=len(complete) * counts.blocks + sum(unfinished.values()),
+        blocks=counts.items * whole,
+        blocks_done=len(complete) * whole + sum(unfinished.values()),
         running=tuple(
-            _since_its_start(job, counts, unfinished, complete) for job in jobs if job in running
+            _since_its_start(job, counts.items, whole, unfinished, complete)
+            for job in jobs
+            if job in running
         ),
         stopped=tuple(job for job in jobs if job not in running and not _is_done(job)),
         now=time.time(),
+        accuracy=accuracy,
+        error=error,
     )
 
 
 def _since_its_start(
-    job: Job, counts: BlockCounts, unfinished: dict[int, int], complete: set[int]
+    job: Job, stop: int, whole: int, unfinished: dict[int, float], complete: set[int]
 ) -> Job:
     """Replace the blocks that were complete when a job started by those that it has computed."""
-    items = range(job.first, job.stop(counts.items))
-    now = sum(counts.blocks if n in complete else unfinished.get(n, 0) for n in items)
+    items = range(job.first, job.stop(stop))
+    now = sum(whole if n in complete else unfinished.get(n, 0) for n in items)
     return replace(job, blocks_done=max(0, now - job.blocks_done))
 
 
@@ -159,7 +183,17 @@ def _stores(folder: Path) -> list[Path]:
     return [path for path in found if path.parent.name == EXPECTATIONS or is_store_of_maps(path)]
 
 
-_HEADER = ("explanation", "items", "blocks", "done", "running", "rate", "time left", "failed")
+_HEADER = (
+    "explanation",
+    "items",
+    "blocks",
+    "done",
+    "error",
+    "running",
+    "rate",
+    "time left",
+    "failed",
+)
 
 
 def _row(one: Status) -> tuple[str, ...]:
@@ -167,13 +201,23 @@ def _row(one: Status) -> tuple[str, ...]:
     return (
         one.name,
         f"{one.items_done:,} of {one.items:,}",
-        f"{one.blocks_done:,} of {one.blocks:,}",
+        f"{one.blocks_done:,} of {one.blocks:,}" if one.accuracy is None else "",
         f"{share:.0%}" if one.blocks_done in (0, one.blocks) else f"{min(share, 0.999):.1%}",
+        _error(one),
         str(len(one.running)),
-        f"{one.rate * 60:.3g} blocks/min" if one.running else "",
+        f"{one.rate * 60:.3g} {one.unit}/min" if one.running else "",
         _duration(one.seconds_left),
         str(len(one.stopped) or ""),
     )
+
+
+def _error(one: Status) -> str:
+    """Accuracy that was reached, beside what was asked for."""
+    if one.accuracy is None:
+        return ""
+    if one.error is None:
+        return f"{one.accuracy:g} reached" if one.items_done else f"{one.accuracy:g} asked"
+    return f"{one.error:.2g} of {one.accuracy:g}"
 
 
 def _table(rows: Iterable[Sequence[str]]) -> list[str]:

@@ -12,11 +12,12 @@ from preddiff.errors import InputError
 from preddiff.progress import progress
 from preddiff.storage.expectations import ExpectationStore
 from preddiff.storage.files import remove_folder
-from preddiff.storage.filled import FILLED, is_filled_by_jobs
+from preddiff.storage.filled import has_levels, is_filled_by_jobs
+from preddiff.storage.levels import LevelStore
 from preddiff.storage.locks import claim
-from preddiff.storage.maps import MapStore
+from preddiff.storage.maps import MapStore, is_store_of_maps
 from preddiff.storage.markers import markers_of
-from preddiff.storage.stores import DAMAGED_CHUNK, array, array_names, attributes, open_store
+from preddiff.storage.stores import DAMAGED_CHUNK, array, array_names, open_store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repair",
         action="store_true",
-        help="delete what is damaged, so that the study's next run computes it again: blocks of an "
-        "expectation store, items of a store of maps, any other store as a whole",
+        help="delete what is damaged, so that the study's next run computes it again: blocks or "
+        "levels of an expectation store, items of a store of maps, any other store as a whole",
     )
 
 
@@ -70,8 +71,8 @@ def verify(path: Path, repair: bool = False) -> list[str]:
     path : Path
         Any store of a study.
     repair : bool
-        Whether to delete what is damaged, so that the study's next run computes it again: blocks of
-        an expectation store, items of a store of maps, and any other store as a whole.
+        Whether to delete what is damaged, so that the study's next run computes it again: blocks or
+        levels of an expectation store, items of a store of maps, and any other store as a whole.
 
     Returns
     -------
@@ -84,8 +85,10 @@ def verify(path: Path, repair: bool = False) -> list[str]:
         If there is no store, or its metadata are damaged.
     """
     group = open_store(path)
-    if FILLED in attributes(group):
+    if is_store_of_maps(path):
         return _verify_maps(path, repair)
+    if has_levels(path):
+        return _verify_levels(path, repair)
     if is_filled_by_jobs(group):
         return _verify_expectations(path, repair)
     found = list(_damaged_chunks(open_store(path)))
@@ -117,6 +120,22 @@ def _verify_maps(path: Path, repair: bool) -> list[str]:
                 if store.damaged(number):
                     _remove_marker(path, number)
                     store.discard(number)
+    return lines
+
+
+def _verify_levels(path: Path, repair: bool) -> list[str]:
+    store = LevelStore(path, "r+" if repair else "r")
+    lines = []
+    for number in progress(range(len(store.items)), desc="verify", unit="item"):
+        damaged = store.damaged(number)
+        lines += [f"item '{store.items[number]}', level {level}" for level in damaged]
+        if damaged and repair:
+            with claim(path, number, number + 1) as mine, mine.writing():
+                # A job that had the item until now may have computed the levels again.
+                damaged = store.damaged(number)
+                if damaged:
+                    _remove_marker(path, number)
+                    store.discard(number, damaged[0])
     return lines
 
 

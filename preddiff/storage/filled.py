@@ -10,13 +10,23 @@ from typing import Literal
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
-from preddiff.storage.stores import array, array_names, attributes, open_store, reading_metadata
+from preddiff.storage.stores import (
+    DAMAGED_CHUNK,
+    array,
+    array_names,
+    attributes,
+    open_store,
+    reading_metadata,
+)
 
 # Attribute with the names of the arrays that jobs fill, in the order of writing.
 FILLED = "filled"
 # Stores without this attribute are expectation stores.
 EXPECTATION_ARRAYS = ("reference", "change", "variance", "mean")
+# Last array of stores whose items are filled level by level.
+LAST_OF_LEVELS = "reached"
 
 
 def filled_arrays(group: zarr.Group) -> tuple[str, ...]:
@@ -25,6 +35,17 @@ def filled_arrays(group: zarr.Group) -> tuple[str, ...]:
     The last one comes last: a block that has it is complete.
     """
     return tuple(str(name) for name in attributes(group).get(FILLED, EXPECTATION_ARRAYS))
+
+
+def has_levels(path: Path) -> bool:
+    """Whether the items of a store are filled level by level.
+
+    Raises
+    ------
+    InputError
+        If there is no such store, or its metadata are damaged.
+    """
+    return filled_arrays(open_store(path))[-1] == LAST_OF_LEVELS
 
 
 def is_filled_by_jobs(group: zarr.Group) -> bool:
@@ -97,7 +118,7 @@ class BlockCounts:
     """How many blocks of each item a store holds, without reading or decompressing their values.
 
     It takes the names of the files, and of each Zarr shard the index at its end: seconds for
-    50,000 items. In a store of maps, an item is one block.
+    50,000 items. In a store of maps, an item is one block; in one of levels, a level is.
 
     Parameters
     ----------
@@ -109,7 +130,7 @@ class BlockCounts:
     items : int
         Items of the store.
     blocks : int
-        Blocks of an item.
+        Blocks of an item; at most, in a store of levels.
 
     Raises
     ------
@@ -120,11 +141,14 @@ class BlockCounts:
     def __init__(self, path: Path) -> None:
         group = open_store(path)
         *_, last = filled_arrays(group)
-        stored = array(group, last)
+        self._last = stored = array(group, last)
         self.items = stored.shape[0]
+        self.has_levels = last == LAST_OF_LEVELS
         self._sharded = stored.shards is not None
         shard = stored.shards or stored.chunks
         self.blocks = prod(n // c for n, c in zip(shard, stored.chunks, strict=True))
+        if self.has_levels:
+            self.blocks = stored.shape[1]
         self._shards = {item: file for file, item in _chunk_files(path / last)}
 
     def items_begun(self) -> list[int]:
@@ -133,6 +157,8 @@ class BlockCounts:
 
     def blocks_written(self, item: int) -> int:
         """Blocks that an item has; 0 if its Zarr shard is truncated."""
+        if self.has_levels:
+            return len(self.errors(item))
         if not self._sharded:
             return int(item in self._shards)
         # The index holds an offset and a length for each chunk, and ends with a checksum.
@@ -145,6 +171,40 @@ class BlockCounts:
             return 0
         # Offsets of chunks that are not there have all bits set.
         return int(np.count_nonzero(index.reshape(-1, 2)[:, 0] != np.iinfo(np.uint64).max))
+
+    def errors(self, item: int) -> NDArray[np.float32]:
+        """Error that the maps of an item have after each of its levels, in a store of levels.
+
+        Returns
+        -------
+        float32 array (levels,)
+            That of the target with the largest one.
+        """
+        if item not in self._shards:
+            return np.empty(0, np.float32)
+        try:
+            found = np.asarray(self._last[item]).max(axis=-1)
+        except DAMAGED_CHUNK:
+            return np.empty(0, np.float32)
+        return found[: int(np.argmax(np.isnan(np.append(found, np.nan))))]
+
+
+def share_done(errors: NDArray[np.floating], accuracy: float) -> float:
+    """Share of the work of an item, in a store of levels, that is done: 1 if it is accurate.
+
+    The error falls about as one over the root of the forward passes.
+
+    Parameters
+    ----------
+    errors : array (levels,)
+        Error after each level, of the target with the largest one.
+    accuracy : float
+    """
+    if not len(errors):
+        return 0.0
+    if errors[-1] <= accuracy:
+        return 1.0
+    return float(min(1, np.square(accuracy / errors[-1])))
 
 
 def carry_over(old: Path, new: Path, rows: Mapping[int, int]) -> None:

@@ -9,7 +9,7 @@ import zarr
 from numpy.typing import NDArray
 
 from preddiff.errors import InputError
-from preddiff.storage.filled import FILLED, FilledStore
+from preddiff.storage.filled import FILLED, FilledStore, filled_arrays
 from preddiff.storage.relevance import map_coordinates, map_variables
 from preddiff.storage.stores import DAMAGED_CHUNK, Variable, attributes, create, open_store
 
@@ -63,8 +63,10 @@ def create_maps(
         items,
         targets,
         about["space"],
-        relevance={"long_name": "relevance of a voxel, as the method defines it"},
-        stderr={"long_name": "standard error of the relevance; 0 if it is exact or unknown"},
+        {
+            "relevance": {"long_name": "relevance of a voxel, as the method defines it"},
+            "stderr": {"long_name": "standard error of the relevance; 0 if it is exact or unknown"},
+        },
     )
     for name, one in extras.items():
         variables[name] = Variable(
@@ -158,7 +160,7 @@ class MapStore(FilledStore):
 def is_store_of_maps(path: Path) -> bool:
     """Whether a path is that of a store of maps; False if there is none, or it is damaged."""
     try:
-        return FILLED in attributes(open_store(path))
+        return filled_arrays(open_store(path))[-1] == _LAST
     except InputError:
         return False
 

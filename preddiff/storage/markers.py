@@ -43,15 +43,16 @@ class Job:
         Where it was started.
     since : float
         When it was started, in seconds since 1970.
-    blocks_done : int
-        Blocks of its items that were complete then.
+    blocks_done : float
+        Blocks of its items that were complete then; in a store of levels, the share of the work of
+        each item, added up.
     """
 
     first: int
     last: int | None
     host: str
     since: float
-    blocks_done: int
+    blocks_done: float
 
     def stop(self, items: int) -> int:
         """Number of the item after its last one, in a store of so many items."""

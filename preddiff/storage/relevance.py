@@ -27,6 +27,7 @@ def create_relevance(
     predictions: NDArray[np.floating],
     provenance: dict[str, Any],
     about: dict[str, Any],
+    with_error: bool = False,
 ) -> None:
     """Make an empty relevance store for a stage that writes it as a whole.
 
@@ -40,18 +41,21 @@ def create_relevance(
         Value of each target for the intact item.
     provenance, about : mapping
         Attributes; the latter with `corner` and `space` of the classifier's input.
+    with_error : bool
+        Whether there is an array `error`, of maps that are refined until they are accurate.
     """
     units = {Target.parse(text).unit for text in targets}
     unit = {"units": units.pop()} if len(units) == 1 else {}
+    meanings = {
+        "relevance": {"long_name": "mean evidence of a voxel's windows", **unit},
+        "stderr": {"long_name": "standard error from the draws", **unit},
+    }
+    if with_error:
+        name = "standard deviation of the error, from draws and interpolation"
+        meanings["error"] = {"long_name": name, **unit}
     create(
         folder,
-        map_variables(
-            items,
-            targets,
-            about["space"],
-            relevance={"long_name": "mean evidence of a voxel's windows", **unit},
-            stderr={"long_name": "standard error from the draws", **unit},
-        ),
+        map_variables(items, targets, about["space"], meanings),
         {
             **map_coordinates(items, targets, classes, about),
             "prediction": (("item", "target"), predictions),
@@ -65,16 +69,15 @@ def map_variables(
     items: Sequence[str],
     targets: Sequence[str],
     space: Sequence[int],
-    relevance: Mapping[str, str],
-    stderr: Mapping[str, str],
+    meanings: Mapping[str, Mapping[str, str]],
 ) -> dict[str, Variable]:
-    """Arrays `relevance` and `stderr` of a relevance store, with the attributes of each."""
+    """Arrays of maps of a relevance store, given the attributes of each."""
     shape = (len(items), len(targets), *space)
     chunk = (1, min(len(targets), TARGETS_PER_CHUNK), *space)
     dimensions = ("item", "target", *axes(len(space)))
     return {
         name: Variable(dimensions, shape, chunk, dict(meaning))
-        for name, meaning in (("relevance", relevance), ("stderr", stderr))
+        for name, meaning in meanings.items()
     }
 
 

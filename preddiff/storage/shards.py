@@ -167,7 +167,7 @@ def filling(
     first: int,
     last: int | None,
     marker: Path | None,
-    blocks_done: int,
+    blocks_done: float,
     mine: Claim,
 ) -> Iterator[None]:
     """Record that a job has started with a shard and, unless the body raises, that it is complete.
@@ -179,8 +179,9 @@ def filling(
         Items `first` to `last` - 1 of the store; to the end if `last` is None.
     marker : Path, optional
         File to write when all these items are complete.
-    blocks_done : int
-        Blocks of these items that are complete at the start.
+    blocks_done : float
+        Blocks of these items that are complete at the start; with levels, the share of the
+        work of each item, added up.
     mine : Claim
         Of these items.
     """

@@ -220,7 +220,9 @@ def test_time_left_follows_the_root_of_the_passes():
     windows = Windows((60, 60), 6)
     drawn, estimate = refined(Simulated(windows, 0, 0.4), 0.1)
     now = float(estimate.reached[0])
-    assert passes_left(drawn.passes, estimate.reached, now / 2) == pytest.approx(3 * drawn.passes, rel=0.01)
+    assert passes_left(drawn.passes, estimate.reached, now / 2) == pytest.approx(
+        3 * drawn.passes, rel=0.01
+    )
 
 
 @settings(max_examples=50, deadline=None)
