@@ -1,4 +1,4 @@
-"""A small expectation store of a linear classifier, and processes that fill it."""
+"""Small expectation stores, of a linear classifier and a network, and processes that fill them."""
 
 import itertools
 import multiprocessing
@@ -12,13 +12,15 @@ from pathlib import Path
 
 from preddiff.cli import main
 from preddiff.storage.expectations import ExpectationStore
+from preddiff.storage.levels import LevelStore
 from tests.study.cohort import write_cohort
+from tests.study.photographs import SIDE, write_photographs
 
 # Children are forked from a process that has imported what they need, and so start at once.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["preddiff.stages.explain", "tests.study.small_store"])
 
-# A block that is about to be written: its items and its number.
+# A block or level that is about to be written: its items and its number.
 Written = tuple[tuple[int, ...], int]
 
 
@@ -36,12 +38,32 @@ def open_store(folder: Path, out: Path, *settings: object) -> None:
     run(*command, *usual, *settings, "--out", out)
 
 
+def prepare_network(folder: Path) -> None:
+    """Write the images and the network that a store of levels is made from."""
+    photographs = write_photographs(folder / "photographs", 3, faults=False)
+    images = ("--images", photographs / "sheet.tsv", "--resize", SIDE, "--crop", SIDE)
+    out = ("--out", folder / "data.zarr", "--report", folder / "report.tsv")
+    run("prepare-images", *images, "--classes", photographs / "classes.txt", *out)
+    network = ("--module", f"{photographs / 'network.py'}:network", "--training-size", 1000)
+    geometry = ("--resize", SIDE, "--crop", SIDE, "--mean", *[0.3] * 3, "--std", *[0.2] * 3)
+    classes = ("--classes", photographs / "classes.txt")
+    run("module", *network, *geometry, *classes, "--out", folder / "classifier")
+
+
+def open_levels(folder: Path, out: Path, accuracy: float, *settings: object) -> None:
+    """Open a store for the maps of two classes."""
+    command = ("open", "--data", folder / "data.zarr", "--classifier", folder / "classifier")
+    targets = ("--targets", "probability:red", "logit:blue")
+    usual = ("--kind", "marginal", "--k", 4, *targets, "--accuracy", accuracy)
+    run(*command, *usual, *settings, "--out", out)
+
+
 def run(*arguments: object) -> None:
     main([str(argument) for argument in arguments])
 
 
 class Explaining:
-    """A process that explains items of a store, and tells each block before it is written.
+    """A process that explains items of a store, and tells each block or level before it is written.
 
     With `kill_before`, it kills itself right before it puts that file of the store in its place,
     counted from 1: the file is written under a temporary name then.
@@ -100,6 +122,13 @@ def _explain(
         write(self, items, block, expectations)
 
     ExpectationStore.write = telling
+    write_level = LevelStore.write
+
+    def telling_levels(self, item, number, *values):
+        tell.send(((item,), number))
+        write_level(self, item, number, *values)
+
+    LevelStore.write = telling_levels
     stop = [] if last is None else ["--last", last]
     marker = store.with_suffix(".done") / f"items-{first}-{last}.json"
     with log.open("w", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
