@@ -128,21 +128,6 @@ class WindowSettings(TargetSettings):
             return self.accuracy
         return self.accuracy or DEFAULT_ACCURACY
 
-    def passes_of(self, space: tuple[int, ...], classifier: Any) -> int:
-        """Forward passes that an input of some shape takes; with an accuracy, about as many.
-
-        Parameters
-        ----------
-        space : tuple of int
-        classifier : Classifier or ClassifierSettings
-        """
-        windows = prod(ceil((n - self.k) / self.stride_or_default + 1) for n in space)
-        accuracy = self.accuracy_for(classifier)
-        if accuracy is None:
-            return windows * self.samples_or_default
-        # Measured on photographs: a quarter of a draw per window at 0.02.
-        return ceil(windows * 0.25 * (DEFAULT_ACCURACY / accuracy) ** 2)
-
     @property
     def samples_or_default(self) -> int:
         """Number S of draws per window of the paper's algorithm."""
@@ -212,6 +197,21 @@ class PredictionDifference(MethodSettings, WindowSettings):
     def window_side(self) -> int:
         """Side `k` of the windows."""
         return self.k
+
+    def passes_of(self, space: tuple[int, ...], classifier: Any) -> int:
+        """Forward passes that an input of some shape takes; with an accuracy, about as many.
+
+        Parameters
+        ----------
+        space : tuple of int
+        classifier : Classifier or ClassifierSettings
+        """
+        windows = prod(ceil((n - self.k) / self.stride_or_default + 1) for n in space)
+        accuracy = self.accuracy_for(classifier)
+        if accuracy is None:
+            return windows * self.samples_or_default
+        # Measured on photographs: a quarter of a draw per window at 0.02.
+        return ceil(windows * 0.25 * (DEFAULT_ACCURACY / accuracy) ** 2)
 
 
 if TYPE_CHECKING:

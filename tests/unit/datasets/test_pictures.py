@@ -206,7 +206,10 @@ def test_a_box_is_where_its_pixels_are_after_resizing(
     low, high = boxes_to_size(np.array([strip]), size, resize=resize, crop=crop)[0, axis::2]
     centre = np.arange(len(middle)) + 0.5
     depth = np.minimum(centre - low, high - centre)
-    assert (middle[depth < -0.01] < 128).all()
+    # The image's border cuts the filter off, which moves the place of half brightness a little.
+    outside = np.full(len(middle), -0.01)
+    outside[[0, -1]] = -0.125
+    assert (middle[depth < outside] < 128).all()
     # Edges are smeared by up to a pixel of the coarser image on either side, and are grey half way
     # in between, unless a strip is so thin that none of it is bright.
     smeared = max(1.0, resize / min(size))

@@ -90,11 +90,12 @@ def test_nested_settings_have_their_options_among_the_others() -> None:
     arguments = parsed(
         ExpectationSettings,
         *("--kind", "conditional", "--patches", "30", "--no-clip", "--k", "5", "--stride", "2"),
+        *("--samples", "7"),
     )
     found = read_settings(arguments, ExpectationSettings)
     assert found.sampler.model_dump()["patches"] == 30
     assert found.sampler.model_dump()["clip"] is False
-    assert (found.windows.k, found.windows.stride, found.windows.samples) == (5, 2, 10)
+    assert (found.windows.k, found.windows.stride, found.windows.samples) == (5, 2, 7)
 
 
 def test_options_of_another_kind_are_refused() -> None:

@@ -80,6 +80,38 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
             "digits-sensitivity.classifier: the method needs a classifier with hidden layers",
         ),
         ("explanations.digits-k1.estimator", "exact", "no exact expectations for networks"),
+        *(
+            ("explanations.digits-grey.accuracy", value, "explanations.digits-grey.accuracy: ")
+            for value in (0, 1, -0.02, 2.0, float("nan"), "high")
+        ),
+        (
+            "explanations.digits-k1.accuracy",
+            0.02,
+            "explanations.digits-k1: accuracy and samples are both given: .*; remove accuracy for",
+        ),
+        *(
+            (
+                "explanations.digits-grey",
+                {"classifier": "network", "sampler": "grey", "accuracy": 0.02, key: value},
+                f"explanations.digits-grey: accuracy and {key} are both given",
+            )
+            for key, value in (("stride", 1), ("block", 10))
+        ),
+        (
+            "explanations.digits-grey",
+            {
+                "classifier": "network",
+                "sampler": "grey",
+                "accuracy": 0.02,
+                "estimator": "exact",
+            },
+            "explanations.digits-grey: accuracy is for expectations that are estimated from draws",
+        ),
+        (
+            "explanations.marginal.accuracy",
+            0.02,
+            "explanations.marginal.accuracy: classifier 'logistic' is linear, and is explained",
+        ),
         ("explanations.digits-k1.nifti", True, "NIfTI files are written for volumes only"),
         ("explanations.digits-k1.sampler", "location", "by location .grid. needs volumes"),
         ("explanations.digits-k1.dataset", "cohort", "dataset 'cohort' contains volumes of one"),
@@ -193,3 +225,30 @@ def test_gradients_can_be_taken_of_linear_classifiers(settings: dict[str, Any]) 
     gradient = {"method": "sensitivity", "classifier": "logistic"}
     study = validate(Study, changed(settings, "explanations.gradient", gradient), "configuration")
     assert study.explained_dataset(study.explanations["gradient"]) == "cohort"
+
+
+@pytest.mark.parametrize(
+    ("changes", "accuracy"),
+    [
+        ({}, 0.02),
+        ({"accuracy": 0.1}, 0.1),
+        ({"samples": 10}, None),
+        ({"stride": 1}, None),
+        ({"block": 64}, None),
+        ({"targets": ["probability:top-1", "layer:relu1"]}, None),
+        ({"targets": ["layer:relu1"], "accuracy": 0.1}, 0.1),
+        ({"estimator": "samples"}, 0.02),
+    ],
+)
+def test_networks_have_an_accuracy_unless_the_papers_settings_are_given(
+    settings: dict[str, Any], changes: dict[str, Any], accuracy: float | None
+) -> None:
+    given = {"classifier": "network", "sampler": "grey", "k": 2, **changes}
+    study = validate(Study, changed(settings, "explanations.digits-grey", given), "configuration")
+    found: Any = study.explanations["digits-grey"]
+    assert found.accuracy_for(study.classifiers["network"]) == accuracy
+    if "accuracy" in changes:
+        with pytest.raises(InputError, match="accuracy is for networks"):
+            found.accuracy_for(study.classifiers["logistic"])
+    else:
+        assert found.accuracy_for(study.classifiers["logistic"]) is None

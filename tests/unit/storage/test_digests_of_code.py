@@ -30,7 +30,8 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # Modules whose functions make numbers.
 NUMBERS = [
-    "windows.py", "evidence.py", "targets.py", "samplers/*.py", "engines/**/*.py", "methods/*.py",
+    "windows.py", "evidence.py", "targets.py", "kriging.py", "refinement.py", "samplers/*.py",
+    "engines/**/*.py", "methods/*.py",
     "evaluation/*.py",
     *(
         f"classifiers/{name}.py"
@@ -51,20 +52,18 @@ NUMBERS = [
 # Functions there that make none, and why.
 _PLANNED = "reaches the stage as a setting or an input, which Snakemake compares"
 _TEXT = "text of messages"
-_INTERFACE = "for maps at a chosen accuracy, which the Python interface makes and no stage does"
+_PROGRESS = "for the time that is left"
 MAKE_NO_NUMBERS = {
     "windows._by": _TEXT,
-    "windows.Selection.shape": _INTERFACE,
-    "windows.Selection.size": _INTERFACE,
-    "windows.Selection.parts": _INTERFACE,
-    "engines.refined.levels": _INTERFACE,
     "engines.dense.too_little_memory": _TEXT,
     "methods.prediction_difference.no_exact_form": _TEXT,
+    "refinement.passes_left": _PROGRESS,
     "evaluation.predictions._mismatch": _TEXT,
     "evaluation.predictions._few": _TEXT,
     "classifiers.layers.list_layers": "prints the layers that can be named",
     "methods.prediction_difference.PredictionDifference.sampler_name": _PLANNED,
     "methods.prediction_difference.PredictionDifference.window_side": _PLANNED,
+    "methods.prediction_difference.PredictionDifference.passes_of": _PLANNED,
     "datasets.volumes.VolumeSettings.preparation": _PLANNED,
     "datasets.volumes.VolumeSettings.class_names": _PLANNED,
     "datasets.volumes.VolumeSettings.has_truth": _PLANNED,
@@ -145,9 +144,9 @@ def _roots() -> dict[str, list[str]]:
         ):  # fmt: skip
             found[command] = workflow.code_of(command)
         for name in plan.redrawing:
-            found[f"{STORED} {name}"] = list(
-                code_of_expectations(plan.classifier_of(name), plan.sampler_of(name))
-            )
+            one: Any = plan.study.explanations[name]
+            classifier, sampler = plan.classifier_of(name), plan.sampler_of(name)
+            found[f"{STORED} {name}"] = list(code_of_expectations(one, classifier, sampler))
     return found
 
 
