@@ -103,8 +103,9 @@ def engine(
 
 @dataclass(frozen=True)
 class Reference:
-    """Relevance of the voxels whose windows all lie in a region, and its cost."""
+    """A region of windows, the voxels whose windows all lie in it, and their relevance."""
 
+    box: Box
     voxels: tuple[slice, ...]
     relevance: np.ndarray
     seconds_per_pass: float
@@ -134,7 +135,7 @@ def reference(one: Incremental, x: np.ndarray, middle: tuple[int, ...], side: in
     inner = tuple(slice(k - 1, side) for _ in middle)
     maps = relevance(evidence, Windows((side + k - 1,) * 2, k))[inner]
     voxels = tuple(slice(s + k - 1, s + side) for s in starts)
-    return Reference(voxels, maps, seconds)
+    return Reference(box, voxels, maps, seconds)
 
 
 def refine(

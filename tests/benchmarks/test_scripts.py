@@ -200,3 +200,26 @@ def test_accuracy() -> None:
     number, accuracy, *_ = row.split()
     assert (number, accuracy) == ("0", "0.5")
     assert mean.split()[:2] == ["mean", "0.5"]
+
+
+def test_settings(tmp_path: Path) -> None:
+    figure = tmp_path / "figure.png"
+    output = printed("settings", "--quick", "--threads", 1, "--figure", figure)
+    rows = [line.split(" | ") for line in output.splitlines() if line.count(" | ") == 3][1:]
+    labels = [label.strip() for label, *_ in rows]
+    assert labels[:3] == [f"S = {samples}, stride 1" for samples in (2, 5, 10)]
+    assert [*labels[3:6], labels[-1]] == [
+        *(f"S = 10, stride {stride}" for stride in (2, 3, 4)),
+        "accuracy 0.4",
+    ]
+    # Windows at stride 4 on 61 x 61: every fourth, and a last one at the border.
+    assert [rows[n][1].strip() for n in (2, 5)] == ["37,210", "2,560"]
+    assert all(0 < float(error) < 1 for *_, error in rows)
+    assert figure.stat().st_size > 10_000
+
+
+def test_volume() -> None:
+    output = printed("volume", "--quick", "--threads", 1)
+    levels = [line.split(" | ") for line in output.splitlines() if re.match(r" +\d \|", line)]
+    assert len(levels) >= 3 and float(levels[-1][3]) <= 0.5
+    assert re.search(rf"in 27 voxels: error {NUMBER}, said {NUMBER}, noise", output)

@@ -21,7 +21,7 @@ from torchvision import models
 
 from preddiff.devices import device_of, use_cores
 from tests.benchmarks.passes import QUICK, Sizes
-from tests.gpu import exactness, hotspots, memory, precision, reading, speed
+from tests.gpu import accuracy, exactness, hotspots, memory, precision, reading, speed
 from tests.gpu.run import Run
 
 PARTS: dict[str, Callable[[Run], None]] = {
@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "memory": memory.part,
     "peak": speed.measure_peaks,
     "speed": speed.part,
+    "accuracy": accuracy.part,
     "hotspots": hotspots.part,
     "precision": precision.part,
 }

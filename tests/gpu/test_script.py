@@ -114,6 +114,15 @@ def test_speed(tables) -> None:
         assert ratio == pytest.approx(found[0][0] / each, rel=0.02)
 
 
+def test_accuracy(tables) -> None:
+    (found,) = [numbers(line) for line in rows(tables["accuracy"], "squeezenet1_1")]
+    levels, _, first, image, each = found
+    # Ten draws of each of 61 x 61 windows are 37,210 passes, of which a fortieth is 930.
+    passes = int(rows(tables["accuracy"], "squeezenet1_1")[0].split()[2].replace(",", ""))
+    assert levels == 6 and 930 <= passes < 1.35 * 930
+    assert 0 < first < image and each == pytest.approx(1e3 * image / passes, rel=0.02)
+
+
 def test_the_rest(tables) -> None:
     assert rows(tables["reading"], "the Triton kernel is skipped: it needs a GPU")
     (backed_off,) = rows(tables["memory"], "dense")

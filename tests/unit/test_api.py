@@ -249,4 +249,4 @@ def test_few_windows_that_are_not_random_are_all_drawn_and_exact() -> None:
     plain = preddiff.explain(ITEMS[0], means, preddiff.Grey(0.0), **SETTINGS, stride=1)
     found = preddiff.explain(ITEMS[0], means, preddiff.Grey(0.0), **SETTINGS, accuracy=0.02)
     assert (found.draws == 1).all()
-    assert found.relevance == pytest.approx(plain.relevance, abs=2e-3)
+    assert found.relevance == pytest.approx(plain.relevance, abs=1e-5)
