@@ -52,7 +52,7 @@ class WindowSettings(TargetSettings):
         description="error that a map of a network may have: its root mean square over the input, "
         "as a share of the map's largest magnitude, against windows at stride 1 and draws without "
         "end; windows are drawn level by level until it is reached; default: 0.02, unless samples, "
-        "stride or block is given, or feature maps (layer:NAME) are explained",
+        "stride or block is given, precision is bfloat16, or feature maps (layer:NAME) are explained",
     )
     stride: Positive | None = Field(
         None,
@@ -96,6 +96,11 @@ class WindowSettings(TargetSettings):
                     f"accuracy and {key} are both given: an accuracy decides itself which windows "
                     f"are drawn how often; remove accuracy for the paper's algorithm, or {key}"
                 )
+        if self.precision == "bfloat16":
+            raise ValueError(
+                "accuracy and precision: bfloat16 are both given: rounding to bfloat16 can shift a "
+                "map by more than such an error; remove precision, or give samples instead"
+            )
         if self.estimator == "exact":
             raise ValueError(
                 "accuracy is for expectations that are estimated from draws: remove it, or the "
@@ -124,7 +129,8 @@ class WindowSettings(TargetSettings):
             return None
         # Interpolating all feature maps of a layer takes longer than drawing more.
         shows_layers = any(text.startswith(LAYER) for text in self.targets or ())
-        if self.samples or self.stride or self.block or shows_layers:
+        paper = self.samples or self.stride or self.block or self.precision == "bfloat16"
+        if paper or shows_layers:
             return self.accuracy
         return self.accuracy or DEFAULT_ACCURACY
 

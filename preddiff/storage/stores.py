@@ -225,8 +225,12 @@ def array(group: zarr.Group, name: str) -> zarr.Array[Any]:
 
 
 def _bytes_to_read(found: zarr.Array[Any]) -> int:
-    """Memory that is taken at a time: for an item, a chunk if that is larger, or a whole axis."""
-    item = found.shape if found.ndim == 1 else found.shape[1:]
+    """Memory that is taken at a time: for an item, a chunk if that is larger, or a whole axis.
+
+    Levels of an item are read one by one.
+    """
+    names = getattr(found.metadata, "dimension_names", None) or ()
+    item = found.shape if found.ndim == 1 else found.shape[2 if "level" in names else 1 :]
     return max(prod(item), prod(found.chunks)) * max(found.dtype.itemsize, 8)
 
 

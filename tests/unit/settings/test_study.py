@@ -93,9 +93,9 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
             (
                 "explanations.digits-grey",
                 {"classifier": "network", "sampler": "grey", "accuracy": 0.02, key: value},
-                f"explanations.digits-grey: accuracy and {key} are both given",
+                f"explanations.digits-grey: accuracy and {key}.* are both given",
             )
-            for key, value in (("stride", 1), ("block", 10))
+            for key, value in (("stride", 1), ("block", 10), ("precision", "bfloat16"))
         ),
         (
             "explanations.digits-grey",
@@ -235,6 +235,7 @@ def test_gradients_can_be_taken_of_linear_classifiers(settings: dict[str, Any]) 
         ({"samples": 10}, None),
         ({"stride": 1}, None),
         ({"block": 64}, None),
+        ({"precision": "bfloat16"}, None),
         ({"targets": ["probability:top-1", "layer:relu1"]}, None),
         ({"targets": ["layer:relu1"], "accuracy": 0.1}, 0.1),
         ({"estimator": "samples"}, 0.02),
