@@ -52,7 +52,8 @@ class WindowSettings(TargetSettings):
         description="error that a map of a network may have: its root mean square over the input, "
         "as a share of the map's largest magnitude, against windows at stride 1 and draws without "
         "end; windows are drawn level by level until it is reached; default: 0.02, unless samples, "
-        "stride or block is given, precision is bfloat16, or feature maps (layer:NAME) are explained",
+        "stride or block is given, precision is bfloat16, or feature maps (layer:NAME) are "
+        "explained",
     )
     stride: Positive | None = Field(
         None,
