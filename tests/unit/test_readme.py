@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,9 +20,31 @@ def test_example_runs(capsys) -> None:
     assert "(16, 16)" in capsys.readouterr().out
 
 
+def section(key: str) -> dict[str, Any]:
+    """The one example in YAML that has a key, and what it has there."""
+    examples = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", README, flags=re.S))
+    (found,) = [example[key] for example in examples if key in example]
+    return found
+
+
+def test_explanations_are_valid() -> None:
+    explanations = section("explanations")
+    study = {
+        "study": "readme",
+        "datasets": {"photographs": {"images": "images"}},
+        "classifiers": {"squeezenet": {"kind": "torchvision", "name": "squeezenet1_1"}},
+        "samplers": {"conditional": {"kind": "conditional"}},
+        "explanations": explanations,
+    }
+    found = validate(Study, study, "README.md")
+    one: Any = found.explanations["squeezenet"]
+    without: Any = one.model_copy(update={"accuracy": None})
+    classifier = found.classifiers["squeezenet"]
+    assert one.accuracy_for(classifier) == without.accuracy_for(classifier) == 0.02
+
+
 def test_classifiers_are_valid() -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.S)
-    classifiers = yaml.safe_load(example)["classifiers"]
+    classifiers = section("classifiers")
     rest = {
         "study": "readme",
         "datasets": {"images": {"images": "images"}},
