@@ -1,8 +1,8 @@
 """The Python interface: explain one input of any classifier."""
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -37,6 +37,7 @@ from preddiff.samplers.draws import Sampler
 from preddiff.targets import Target
 from preddiff.windows import FloatArray, IntArray, Windows
 
+Kind = Literal["probability", "logit"]
 Output = Literal["logits", "probabilities", "activations"]
 Classifier = torch.nn.Module | Callable[[NDArray[np.float32]], ArrayLike]
 
@@ -49,7 +50,9 @@ _ACCURACY, _SAMPLES = 0.02, 10
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `explain` found for one input and one target.
+    """What `explain` found for one input.
+
+    With several targets, all arrays but `draws` have them as their first axis.
 
     Attributes
     ----------
@@ -61,15 +64,15 @@ class Explanation:
     evidence : float64 array (*windows.shape)
         Evidence of each window; interpolated where it was not drawn.
     expectations : Expectations
-        The raw numbers: reference (1, 1), change, variance and mean (1, 1, *windows.shape), NaN for
-        windows that were not drawn.
+        The raw numbers: reference (1, targets), change, variance and mean (1, targets,
+        *windows.shape), NaN for windows that were not drawn.
     windows : Windows
     error : float64 array (*space), optional
         With an accuracy: standard deviation of the relevance's error against all windows at stride
         1 and draws without end, interpolation included.
     draws : int64 array (*windows.shape), optional
         With an accuracy: draws of each window; 0 where it was not drawn.
-    reached : float, optional
+    reached : float or float64 array (targets,), optional
         With an accuracy: root mean square of `error`, as a share of the largest magnitude of the
         relevance.
     """
@@ -81,7 +84,7 @@ class Explanation:
     windows: Windows
     error: FloatArray | None = None
     draws: IntArray | None = None
-    reached: float | None = None
+    reached: float | FloatArray | None = None
 
 
 def explain(
@@ -90,7 +93,7 @@ def explain(
     sampler: Sampler,
     *,
     k: int,
-    target: int,
+    target: int | Sequence[int],
     output: Output = "logits",
     training_size: int | None = None,
     accuracy: float | None = None,
@@ -118,8 +121,9 @@ def explain(
         What redraws the windows.
     k : int
         Side of a window, in voxels.
-    target : int
-        Column of the classifier's output that is explained.
+    target : int or sequence of int
+        Column of the classifier's output that is explained. Several share all forward passes, and
+        the accuracy holds for the map of each.
     output : {"logits", "probabilities", "activations"}
         What the classifier puts out. Of logits the softmax is taken; of probabilities the weight
         of evidence; anything else is explained by the activation difference.
@@ -181,7 +185,7 @@ def explain(
     _check_numbers(
         k=k, stride=stride, samples=samples, batch_size=batch_size, training_size=training_size
     )
-    windows = Windows(x.shape[1:], k, stride or 1)
+    windows, targets = Windows(x.shape[1:], k, stride or 1), _targets(target)
     # Without it passes take two to three times as long on a CPU: each gives its memory back.
     use_cores(None)
     if isinstance(classifier, LinearClassifier):
@@ -189,24 +193,54 @@ def explain(
             raise InputError(
                 "accuracy: the maps of linear classifiers are exact, without draws; leave it out"
             )
-        exact = _exact_engine(classifier, sampler, windows, target, output)
-        found = _all_blocks(exact, x, windows, progress)
-        return _explanation(found, windows, output, classifier.training_size, 2, None)
+        exact = _exact_engine(classifier, sampler, windows, targets, output)
+        found = _all_blocks(exact, x, windows, len(targets), progress)
+        every = _explanation(found, windows, output, classifier.training_size, 2, None)
+        return _chosen(every, target)
     accuracy = _accuracy(accuracy, samples, stride)
     samples = samples or _SAMPLES
     _require_draws(sampler, samples)
-    nodes = _Nodes(classifier, target, output)
+    nodes = _Nodes(classifier, targets, output)
     classes = nodes.count(x)
     _require_odds(output, classes, training_size)
     engine = _drawing_engine(nodes, x, classes, (sampler, windows, samples, seed, batch_size))
     if accuracy is None:
-        found = _all_blocks(engine, x, windows, progress)
-        return _explanation(found, windows, output, training_size, classes, samples)
+        found = _all_blocks(engine, x, windows, len(targets), progress)
+        every = _explanation(found, windows, output, training_size, classes, samples)
+        return _chosen(every, target)
     # Other outputs are explained by the activation difference, as logits are.
-    explained = Target("logit" if output == "activations" else "probability", str(target))
+    kind: Kind = "logit" if output == "activations" else "probability"
+    explained = [Target(kind, str(one)) for one in targets]
     evidence = Evidence(samples, training_size or 1, classes)
-    refinement = Refinement(windows, [explained], evidence, sampler.random)
-    return _refined(engine, refinement, x, accuracy, progress, on_level)
+    refinement = Refinement(windows, explained, evidence, sampler.random)
+
+    def show_level(level: Level) -> None:
+        if on_level is not None:
+            on_level(_chosen(_of_level(level, windows), target))
+
+    last = _refined(engine, refinement, x, accuracy, progress, show_level)
+    return _chosen(_of_level(last, windows), target)
+
+
+def _targets(target: int | Sequence[int]) -> tuple[int, ...]:
+    """Columns that are explained, from what the user gave."""
+    given = (target,) if isinstance(target, int | np.integer) else tuple(target)
+    if not given or len({*given}) < len(given):
+        raise InputError(f"target = {target!r}: give a column, or several different ones")
+    return tuple(int(one) for one in given)
+
+
+def _chosen(every: Explanation, target: int | Sequence[int]) -> Explanation:
+    """Explanation in the form that was asked for: a single target has no axis of targets."""
+    if not isinstance(target, int | np.integer):
+        return every
+    first = {
+        name: values[0]
+        for name in ("relevance", "stderr", "evidence", "error")
+        if (values := getattr(every, name)) is not None
+    }
+    reached = None if every.reached is None else float(np.ravel(every.reached)[0])
+    return replace(every, **first, reached=reached)
 
 
 def _accuracy(accuracy: float | None, samples: int | None, stride: int | None) -> float | None:
@@ -259,20 +293,18 @@ def _refined(
     x: NDArray[np.float32],
     accuracy: float,
     progress: bool,
-    on_level: Callable[[Explanation], object] | None,
-) -> Explanation:
+    on_level: Callable[[Level], object],
+) -> Level:
     """Draw level by level until the accuracy is reached."""
     with show(total=None, desc="explain", unit="window", disable=not progress) as bar:
         for level in levels(engine, refinement, x, _ITEM, bar.update):
-            found = _of_level(level, refinement.windows)
-            if on_level is not None:
-                on_level(found)
+            on_level(level)
             passes, reached = level.drawn.passes, level.estimate.reached
             bar.set_postfix_str(f"error {reached.max():.3f}")
             if refinement.is_reached(passes, reached, accuracy):
                 break
             bar.total = bar.n + passes_left(passes, reached, accuracy) // refinement.samples
-    return found
+    return level
 
 
 def _of_level(level: Level, windows: Windows) -> Explanation:
@@ -280,14 +312,14 @@ def _of_level(level: Level, windows: Windows) -> Explanation:
     missing = drawn.draws == 0
     change, variance = (np.where(missing, np.nan, v)[None] for v in (drawn.change, drawn.variance))
     return Explanation(
-        estimate.relevance[0],
-        estimate.stderr[0],
-        estimate.evidence[0],
+        estimate.relevance,
+        estimate.stderr,
+        estimate.evidence,
         Expectations(drawn.reference[None], change, variance),
         windows,
-        estimate.error[0],
+        estimate.error,
         drawn.draws,
-        float(estimate.reached[0]),
+        estimate.reached,
     )
 
 
@@ -308,32 +340,38 @@ def _require_draws(sampler: Sampler, samples: int) -> None:
         )
 
 
-def _require_target(target: int, count: int) -> None:
-    if not 0 <= target < count:
-        raise InputError(f"target {target}: the classifier puts out {count} numbers")
+def _require_targets(targets: Sequence[int], count: int) -> None:
+    for target in targets:
+        if not 0 <= target < count:
+            raise InputError(f"target {target}: the classifier puts out {count} numbers")
 
 
 def _exact_engine(
-    classifier: LinearClassifier, sampler: Sampler, windows: Windows, target: int, output: Output
+    classifier: LinearClassifier,
+    sampler: Sampler,
+    windows: Windows,
+    targets: Sequence[int],
+    output: Output,
 ) -> linear.Exact:
-    _require_target(target, len(classifier.classes))
-    kind: Literal["probability", "logit"] = "logit" if output == "activations" else "probability"
-    return linear.Exact(classifier, sampler, windows, [Target(kind, classifier.classes[target])])
+    _require_targets(targets, len(classifier.classes))
+    kind: Kind = "logit" if output == "activations" else "probability"
+    explained = [Target(kind, classifier.classes[one]) for one in targets]
+    return linear.Exact(classifier, sampler, windows, explained)
 
 
 class _Nodes:
-    """The target's value for a batch of inputs, from any classifier."""
+    """The targets' values for a batch of inputs, from any classifier."""
 
-    def __init__(self, classifier: Classifier, target: int, output: Output) -> None:
+    def __init__(self, classifier: Classifier, targets: Sequence[int], output: Output) -> None:
         self.classifier = classifier
-        self.target = target
+        self.targets = list(targets)
         self.output = output
 
     def __call__(self, x: Tensor, item: str) -> Tensor:
         values = self._rows(x)
         if self.output == "logits":
             values = torch.softmax(values, 1)
-        return values[:, [self.target]]
+        return values[:, self.targets]
 
     @property
     def device(self) -> torch.device:
@@ -346,7 +384,7 @@ class _Nodes:
         """Number of columns; checks the output of one input."""
         # A copy, for a classifier may change its input in place.
         columns = self._rows(torch.from_numpy(x[None].copy()).to(self.device)).shape[1]
-        _require_target(self.target, columns)
+        _require_targets(self.targets, columns)
         return columns
 
     def _rows(self, x: Tensor) -> Tensor:
@@ -374,22 +412,22 @@ class _Nodes:
 def _network_nodes(
     module: torch.nn.Module, nodes: _Nodes, space: tuple[int, ...], channels: int, classes: int
 ) -> NetworkNodes:
-    """The same node of a module whose layers are looked into."""
+    """The same nodes of a module whose layers are looked into."""
     names = tuple(str(number) for number in range(classes))
     plain = Standardisation((0.0,) * channels, (1.0,) * channels)
     # A copy, for its layout in memory is changed.
     network = Network(copy.deepcopy(module), {}, names, 1, space, plain)
-    kind: Literal["probability", "logit"] = "probability" if nodes.output == "logits" else "logit"
-    target = Target(kind, str(nodes.target))
-    return NetworkNodes(network, Readout((target,)), {_ITEM: [nodes.target]}, nodes.device)
+    kind: Kind = "probability" if nodes.output == "logits" else "logit"
+    readout = Readout(tuple(Target(kind, str(target)) for target in nodes.targets))
+    return NetworkNodes(network, readout, {_ITEM: nodes.targets}, nodes.device)
 
 
 def _all_blocks(
-    engine: Engine, x: NDArray[np.float32], windows: Windows, progress: bool
+    engine: Engine, x: NDArray[np.float32], windows: Windows, targets: int, progress: bool
 ) -> Expectations:
-    shape = (1, 1, *windows.shape)
+    shape = (1, targets, *windows.shape)
     change, variance = np.empty(shape), np.empty(shape)
-    reference = np.empty((1, 1))
+    reference = np.empty((1, targets))
     blocks = list(windows.blocks(_BLOCK))
     total = sum(block.size for block in blocks)
     with show(total=total, desc="explain", unit="window", disable=not progress) as bar:
@@ -410,8 +448,8 @@ def _explanation(
     classes: int,
     drawn: int | None,
 ) -> Explanation:
-    reference, change = found.reference[0, 0], found.change[0, 0]
-    variance = found.variance[0, 0]
+    (change,), (variance,) = found.change, found.variance
+    reference = found.reference[0].reshape(-1, *[1] * len(windows.shape))
     error = np.zeros_like(variance) if drawn is None else np.sqrt(variance / drawn)
     if output == "activations":
         evidence = activation_difference(change)

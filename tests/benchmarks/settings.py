@@ -60,9 +60,9 @@ def averaged(evidence: np.ndarray, starts: list[int], windows: Windows, stride: 
     on_grid = [(np.arange(side) + start) % stride == 0 for start in starts]
     kept = on_grid[0][:, None] & on_grid[1][None]
     region = Windows((side + k - 1,) * 2, k)
-    total = region.sum_over_windows(np.where(kept, evidence, 0.0))
     inner = (slice(k - 1, side),) * 2
-    return (total / region.sum_over_windows(kept.astype(float)))[inner]
+    total = region.sum_over_windows(np.where(kept, evidence, 0.0))[inner]
+    return total / region.sum_over_windows(kept.astype(float))[inner]
 
 
 def rms(values: np.ndarray) -> float:

@@ -20,6 +20,9 @@ def means(batch: np.ndarray) -> np.ndarray:
     ("change", "message"),
     [
         ({"target": 2}, "puts out 2 numbers"),
+        ({"target": [0, 2]}, "puts out 2 numbers"),
+        ({"target": []}, "give a column, or several different ones"),
+        ({"target": [1, 1]}, "give a column, or several different ones"),
         ({"training_size": None}, "training_size is missing"),
         ({"k": 5}, "l = 4 is smaller than k = 5"),
         ({"k": 3}, "l - k = 1 is odd"),
@@ -238,6 +241,42 @@ def test_wrong_accuracies(larger, change: dict, message: str) -> None:
     x, sampler = larger
     with pytest.raises(preddiff.InputError, match=message):
         preddiff.explain(x, blob, sampler, **REFINED, **change)
+
+
+@pytest.mark.parametrize("settings", [{"samples": 3}, {"stride": 2}])
+def test_several_targets_share_the_draws(larger, settings: dict) -> None:
+    x, sampler = larger
+    both = preddiff.explain(x, blob, sampler, **{**REFINED, "target": [1, 0]}, **settings)
+    for row, target in enumerate((1, 0)):
+        one = preddiff.explain(x, blob, sampler, **{**REFINED, "target": target}, **settings)
+        assert both.relevance[row] == pytest.approx(one.relevance, abs=1e-12)
+        assert both.stderr[row] == pytest.approx(one.stderr, abs=1e-12)
+        assert both.expectations.change[0, row] == pytest.approx(one.expectations.change[0, 0])
+    assert both.error is None and both.reached is None
+
+
+def test_each_of_several_targets_has_the_accuracy(larger) -> None:
+    x, sampler = larger
+    seen: list[preddiff.Explanation] = []
+    found = preddiff.explain(
+        x, blob, sampler, accuracy=0.05, on_level=seen.append, **{**REFINED, "target": [1, 0]}
+    )
+    largest = np.abs(found.relevance).max((1, 2))
+    rms = np.sqrt(np.square(found.error).mean((1, 2)))
+    assert found.relevance.shape == found.error.shape == (2, *x.shape[1:])
+    assert found.reached == pytest.approx(rms / largest) and (found.reached <= 0.05).all()
+    assert found.draws.shape == found.windows.shape
+    assert len(seen) > 1 and np.array_equal(seen[-1].relevance, found.relevance)
+
+
+def test_several_targets_of_a_linear_classifier() -> None:
+    settings = {**SETTINGS, "training_size": None}
+    both = preddiff.explain(
+        ITEMS[0], linear(), preddiff.Grey(0.0), **{**settings, "target": [0, 1]}
+    )
+    one = preddiff.explain(ITEMS[0], linear(), preddiff.Grey(0.0), **settings)
+    assert np.array_equal(both.relevance[1], one.relevance)
+    assert both.relevance[0] == pytest.approx(-both.relevance[1])
 
 
 def test_linear_classifiers_need_no_accuracy() -> None:
