@@ -3,6 +3,7 @@
 The rules of the workflow use a `Plan`. This module neither runs stages nor depends on Snakemake.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,9 @@ PASSES_PER_JOB = 3600 * 50_000
 ITEMS_PER_JOB = 1000
 ITEMS_PER_JOB_EXACT_FORM = 200
 SECONDS_PER_JOB = 3600
+# Least time for relevance, and speed at which the evidence of windows is interpolated for it.
+MINUTES_OF_RELEVANCE = 60
+WINDOWS_PER_SECOND = 100_000
 
 # Number of cores for a network, if there are as many.
 NETWORK_THREADS = 4
@@ -304,6 +308,15 @@ class Plan(Paths):
     def threads_of(self, explanation: str) -> int:
         """Number of cores that one job of an explanation uses."""
         return NETWORK_THREADS if self.classifier_of(explanation).is_network else 1
+
+    def minutes_of_relevance(self, explanation: str) -> int:
+        """Minutes that the relevance of an explanation may take."""
+        one: Any = self.study.explanations[explanation]
+        if one.accuracy_for(self.classifier_of(explanation)) is None:
+            return MINUTES_OF_RELEVANCE
+        windows = math.prod(self.space_of(explanation)) * len(one.targets or [None])
+        seconds = windows * self.number_of_items(explanation) / WINDOWS_PER_SECOND
+        return max(MINUTES_OF_RELEVANCE, math.ceil(seconds / 60))
 
     # Gaussians
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from preddiff.errors import InputError
 from preddiff.evidence import Evidence
 from preddiff.progress import progress
-from preddiff.settings.options import add_path
+from preddiff.settings.options import add_path, add_threads
 from preddiff.storage.aside import set_aside
 from preddiff.storage.expectations import ExpectationStore
 from preddiff.storage.files import replace_folder
@@ -35,20 +36,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the subcommand."""
     parser.add_argument("store", type=Path, help="complete expectation store")
     add_path(parser, "--out", "relevance store to write")
+    add_threads(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the relevance."""
-    compute_relevance(arguments.store, arguments.out)
+    compute_relevance(arguments.store, arguments.out, arguments.threads)
 
 
-def compute_relevance(expectations: Path, out: Path) -> None:
+def compute_relevance(expectations: Path, out: Path, threads: int = 1) -> None:
     """Write the relevance of all items of a complete expectation store.
 
     The store contains `relevance` and `stderr` (item, target, *space), for the voxels of the
     classifier's input. `stderr` comes from the variance over draws; it is 0 for exact expectations.
     With an accuracy, it contains `error` too: the standard deviation of the relevance's error,
     interpolation included.
+
+    Parameters
+    ----------
+    expectations, out : Path
+        Expectation store, and relevance store.
+    threads : int
+        Number of items that are computed at a time.
 
     Raises
     ------
@@ -65,9 +74,12 @@ def compute_relevance(expectations: Path, out: Path) -> None:
         group = zarr.open_group(folder, mode="r+", use_consolidated=False)
         names = ("relevance", "stderr", "error") if with_levels else ("relevance", "stderr")
         arrays = [array(group, name) for name in names]
-        with progress(total=len(store.items), desc="relevance", unit="item") as bar:
+        with (
+            progress(total=len(store.items), desc="relevance", unit="item") as bar,
+            ThreadPoolExecutor(threads) as pool,
+        ):
             for part in parts_to_write(arrays[0]):
-                found = [maps_of(number) for number in range(part.start, part.stop)]
+                found = list(pool.map(maps_of, range(part.start, part.stop)))
                 for stored, values in zip(arrays, zip(*found, strict=True), strict=True):
                     stored[part] = np.stack(values)
                 bar.update(part.stop - part.start)

@@ -191,6 +191,25 @@ def test_jobs_of_networks_last_about_an_hour(settings: dict[str, Any]) -> None:
     assert plan_of(settings).items_per_job("digits-conditional") == 3600 * 50_000 // 49_000_000
 
 
+def test_jobs_are_larger_the_less_accurate_maps_are(settings: dict[str, Any]) -> None:
+    one = settings["explanations"]["digits-conditional"]
+    one |= {"samples": None, "accuracy": 0.02, "targets": ["probability:top-1"], "k": 1}
+    assert plan_of(settings).items_per_job("digits-conditional") == 1000
+    one["accuracy"] = 0.0001
+    # A quarter of a draw of each of 64 windows at 0.02, and 200^2 times as many here.
+    expected = 3600 * 50_000 // (16 * 200**2)
+    assert plan_of(settings).items_per_job("digits-conditional") == expected
+
+
+def test_relevance_has_more_time_where_it_is_interpolated(settings: dict[str, Any]) -> None:
+    one = settings["explanations"]["digits-conditional"]
+    assert plan_of(settings).minutes_of_relevance("digits-conditional") == 60
+    one |= {"samples": None, "accuracy": 0.05, "targets": ["probability:top-1", "logit:top-1"]}
+    assert plan_of(settings).minutes_of_relevance("digits-conditional") == 60
+    one["items"] = 10**7
+    assert plan_of(settings).minutes_of_relevance("digits-conditional") == 214
+
+
 def test_jobs_of_methods_without_windows_last_about_an_hour(settings: dict[str, Any]) -> None:
     one = settings["explanations"]["digits-sensitivity"]
     assert plan_of(settings).items_per_job("digits-sensitivity") == 1000

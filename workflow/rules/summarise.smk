@@ -15,15 +15,17 @@ rule relevance:
         explanation=pattern(plan.redrawing),
     conda:
         "../../envs/preddiff.yaml"
+    threads: of(plan.threads_of, "explanation")
     resources:
         mem_mb=growing(4000),
-        runtime=growing(60),
+        runtime=lambda w, attempt: attempt * plan.minutes_of_relevance(w.explanation),
     params:
         expectations=f"{RESULTS}/expectations/{{explanation}}.zarr",
         store=subpath(output[0], parent=True),
         code=code_of("relevance"),
     shell:
-        "preddiff relevance {params.expectations:q} --out {params.store:q} 2>&1 | tee {log:q}"
+        "preddiff relevance {params.expectations:q} --out {params.store:q} --threads {threads} "
+        "2>&1 | tee {log:q}"
 
 
 rule nifti:
