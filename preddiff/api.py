@@ -225,7 +225,8 @@ def explain(
 def _targets(target: int | Sequence[int]) -> tuple[int, ...]:
     """Columns that are explained, from what the user gave."""
     given = (target,) if isinstance(target, int | np.integer) else tuple(target)
-    if not given or len({*given}) < len(given):
+    are_columns = all(isinstance(one, int | np.integer) for one in given)
+    if not given or not are_columns or len({*given}) < len(given):
         raise InputError(f"target = {target!r}: give a column, or several different ones")
     return tuple(int(one) for one in given)
 

@@ -51,9 +51,9 @@ class WindowSettings(TargetSettings):
         None,
         description="error that a map of a network may have: its root mean square over the input, "
         "as a share of the map's largest magnitude, against windows at stride 1 and draws without "
-        "end; windows are drawn level by level until it is reached; default: 0.02, unless samples, "
-        "stride or block is given, precision is bfloat16, or feature maps (layer:NAME) are "
-        "explained",
+        "end; windows are drawn level by level until it is reached; default: 0.02, unless "
+        "estimator, samples, stride or block is given, precision is bfloat16, or feature maps "
+        "(layer:NAME) are explained",
     )
     stride: Positive | None = Field(
         None,
@@ -63,7 +63,7 @@ class WindowSettings(TargetSettings):
     estimator: Estimator | None = Field(
         None,
         description="exact: exact expectations, for linear classifiers; samples: means over S "
-        "draws, as in the paper; default: exact if available, otherwise samples",
+        "draws, as in the paper; default: exact if available, otherwise means over draws",
     )
     samples: Annotated[int, Field(ge=2, lt=2**31)] | None = Field(
         None,
@@ -91,21 +91,16 @@ class WindowSettings(TargetSettings):
     def _check_accuracy(self) -> "WindowSettings":
         if self.accuracy is None:
             return self
-        for key in ("samples", "stride", "block"):
+        for key in ("estimator", "samples", "stride", "block"):
             if getattr(self, key) is not None:
                 raise ValueError(
                     f"accuracy and {key} are both given: an accuracy decides itself which windows "
-                    f"are drawn how often; remove accuracy for the paper's algorithm, or {key}"
+                    f"are drawn how often; remove accuracy, or {key}"
                 )
         if self.precision == "bfloat16":
             raise ValueError(
                 "accuracy and precision: bfloat16 are both given: rounding to bfloat16 can shift a "
                 "map by more than such an error; remove precision, or give samples instead"
-            )
-        if self.estimator == "exact":
-            raise ValueError(
-                "accuracy is for expectations that are estimated from draws: remove it, or the "
-                "estimator"
             )
         return self
 
@@ -130,8 +125,8 @@ class WindowSettings(TargetSettings):
             return None
         # Interpolating all feature maps of a layer takes longer than drawing more.
         shows_layers = any(text.startswith(LAYER) for text in self.targets or ())
-        paper = self.samples or self.stride or self.block or self.precision == "bfloat16"
-        if paper or shows_layers:
+        paper = self.estimator or self.samples or self.stride or self.block
+        if paper or shows_layers or self.precision == "bfloat16":
             return self.accuracy
         return self.accuracy or DEFAULT_ACCURACY
 
@@ -251,7 +246,15 @@ def code_of_expectations(
     sampler : SamplerSettings
     """
     engine = "linear_engine" if classifier.has_exact_form else "network_engine"
-    compute = "compute_blocks" if settings.accuracy_for(classifier) is None else "compute_levels"
+    compute: tuple[str, ...] = ("preddiff.stages.explain:compute_blocks",)
+    if settings.accuracy_for(classifier) is not None:
+        # What decides which windows are drawn, and when to stop.
+        compute = (
+            "preddiff.stages.explain:compute_levels",
+            "preddiff.refinement:Refinement",
+            "preddiff.evidence:Evidence",
+            "preddiff.windows:Windows",
+        )
     return (
         f"{__name__}:{engine}",
         f"{__name__}:WindowSettings",
@@ -259,7 +262,7 @@ def code_of_expectations(
         "preddiff.methods.selection:sources_of",
         "preddiff.datasets.items:Items",
         # Which windows of which part of an item the engine is asked for.
-        f"preddiff.stages.explain:{compute}",
+        *compute,
         *classifier.code,
     )
 

@@ -33,6 +33,7 @@ from preddiff.storage.filled import has_levels, share_done
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.levels import LevelStore
 from preddiff.storage.locks import Claim, claim
+from preddiff.storage.markers import remove_marker_of
 from preddiff.storage.provenance import digest_code, digest_json
 from preddiff.storage.shards import filling, require_unchanged
 from preddiff.storage.stores import PROVENANCE, array
@@ -157,6 +158,8 @@ def _fill_levels(
                 file=sys.stderr,
             )
             with mine.writing():
+                # First, so that a shard never counts as complete though levels of it are missing.
+                remove_marker_of(store.path, number)
                 store.discard(number, damaged[0])
     left = [number for number in numbers if store.accurate_levels(number) is None]
     errors = [store.errors(number)[1].max(axis=1) for number in left]
@@ -198,14 +201,16 @@ def compute_levels(
                 passes, reached = level.drawn.passes, level.estimate.reached
                 with mine.writing():
                     store.write(number, level.number, level.new, passes, reached)
-                if refinement.is_reached(passes, reached, store.accuracy):
-                    break
+                is_last = refinement.is_reached(passes, reached, store.accuracy)
                 left = passes_left(passes, reached, store.accuracy) // refinement.samples
+                left = 0 if is_last else left
                 # Further items are expected to take as many as those so far.
                 per_item = (bar.n + left) / (done + 1)
                 bar.total = int(bar.n + left + per_item * (len(unfinished) - done - 1))
                 error = f"error {reached.max():.3f} of {store.accuracy:g}"
                 bar.set_postfix_str(f"item {done + 1} of {len(unfinished)}, {error}")
+                if is_last:
+                    break
 
 
 def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[int, list[Box]]:

@@ -59,10 +59,11 @@ def _computed(path: Path) -> str:
     counts = BlockCounts(path)
     if counts.has_levels:
         errors = [counts.errors(item) for item in counts.items_begun()]
-        largest = max((float(found[-1]) for found in errors if len(found)), default=float("nan"))
+        last = [float(found[-1]) for found in errors if len(found)]
         return (
             f"  {len(errors):,} of {counts.items:,} items begun, {sum(map(len, errors)):,} levels; "
-            f"largest error {largest:.3g}, {attributes(open_store(path))['accuracy']:g} asked for"
+            + (f"largest error {max(last):.3g}, " if last else "")
+            + f"{attributes(open_store(path))['accuracy']:g} asked for"
         )
     written = [counts.blocks_written(item) for item in counts.items_begun()]
     blocks = counts.blocks * counts.items

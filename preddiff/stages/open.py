@@ -1,7 +1,6 @@
 """Stage open: make the empty expectation store of an explanation, or keep it."""
 
 import argparse
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,11 +32,9 @@ from preddiff.storage.expectations import ExpectationStore, expectation_variable
 from preddiff.storage.filled import FILLED
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.levels import LEVELS, LevelStore, level_variables
-from preddiff.storage.locks import exclusive
-from preddiff.storage.markers import remove_markers
 from preddiff.storage.provenance import digest_code, digest_json
-from preddiff.storage.shards import Opening, open_or_keep
-from preddiff.storage.stores import attributes, axes, create, open_store
+from preddiff.storage.shards import ACCURACY, Opening, open_or_keep
+from preddiff.storage.stores import axes, create
 from preddiff.targets import Target
 from preddiff.windows import Surroundings, Windows
 
@@ -108,8 +105,12 @@ class _Wanted:
     @property
     def links(self) -> dict[str, Any]:
         """Attributes that may change without any number changing: places, device, ..."""
-        found = {"inputs": self.inputs, "settings": self.settings.model_dump(mode="json")}
-        return found if self.accuracy is None else {**found, "accuracy": self.accuracy}
+        return {"inputs": self.inputs, "settings": self.settings.model_dump(mode="json")}
+
+    @property
+    def goal(self) -> dict[str, Any]:
+        """Attributes that say when an item is complete."""
+        return {} if self.accuracy is None else {ACCURACY: self.accuracy}
 
     @property
     def accuracy(self) -> float | None:
@@ -156,18 +157,9 @@ def open_expectations(
         wanted.links,
         create=partial(_create, wanted=wanted),
         check=LevelStore if wanted.accuracy else ExpectationStore,
+        goal=wanted.goal,
     )
-    _forget_other_accuracies(out, wanted.accuracy)
     return open_or_keep(out, opening, keep_numbers_of)
-
-
-def _forget_other_accuracies(out: Path, accuracy: float | None) -> None:
-    """Delete the markers of shards that are complete for another accuracy."""
-    if accuracy is None or not out.exists():
-        return
-    with exclusive(out), suppress(InputError):
-        if attributes(open_store(out)).get("accuracy") != accuracy:
-            remove_markers(out)
 
 
 def _wanted(inputs: Inputs, settings: ExpectationSettings, seed: int, out: Path) -> _Wanted:
@@ -222,7 +214,7 @@ def _create(folder: Path, wanted: _Wanted) -> None:
         coordinates["level"] = ("level", np.arange(LEVELS))
         is_random = wanted.settings.sampler.is_random
         about |= {"stride": 1, "is_random": is_random, FILLED: list(variables)}
-    create(folder, variables, coordinates, made_of, {**about, **wanted.links})
+    create(folder, variables, coordinates, made_of, {**about, **wanted.links, **wanted.goal})
 
 
 def _coordinates(wanted: _Wanted) -> dict[str, tuple[str | tuple[str, ...], Any]]:

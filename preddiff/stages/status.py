@@ -216,7 +216,7 @@ def _error(one: Status) -> str:
     if one.accuracy is None:
         return ""
     if one.error is None:
-        return f"{one.accuracy:g} reached" if one.items_done else f"{one.accuracy:g} asked"
+        return f"{one.accuracy:g} {'reached' if one.items_done == one.items else 'asked'}"
     return f"{one.error:.2g} of {one.accuracy:g}"
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from preddiff.storage.filled import has_levels, is_filled_by_jobs
 from preddiff.storage.levels import LevelStore
 from preddiff.storage.locks import claim
 from preddiff.storage.maps import MapStore, is_store_of_maps
-from preddiff.storage.markers import markers_of
+from preddiff.storage.markers import remove_marker_of
 from preddiff.storage.stores import DAMAGED_CHUNK, array, array_names, open_store
 
 
@@ -99,61 +99,47 @@ def verify(path: Path, repair: bool = False) -> list[str]:
 
 def _verify_expectations(path: Path, repair: bool) -> list[str]:
     store = ExpectationStore(path, "r+" if repair else "r")
-    lines = []
-    for number in progress(range(len(store.items)), desc="verify", unit="item"):
-        damaged = store.damaged(number)
-        lines += [f"item '{store.items[number]}', block {block.number}" for block in damaged]
-        if damaged and repair:
-            _discard_damaged(store, number)
-    return lines
-
-
-def _verify_maps(path: Path, repair: bool) -> list[str]:
-    store = MapStore(path, "r+" if repair else "r")
-    lines = []
-    for number in progress(range(len(store.items)), desc="verify", unit="item"):
-        damaged = store.damaged(number)
-        lines += [f"item '{store.items[number]}', array '{name}'" for name in damaged]
-        if damaged and repair:
-            with claim(path, number, number + 1) as mine, mine.writing():
-                # A job that had the item until now may have computed it again.
-                if store.damaged(number):
-                    _remove_marker(path, number)
-                    store.discard(number)
-    return lines
+    return _verify_items(store, repair, lambda block: f"block {block.number}", store.discard)
 
 
 def _verify_levels(path: Path, repair: bool) -> list[str]:
     store = LevelStore(path, "r+" if repair else "r")
+
+    def discard(item: int, damaged: list[int]) -> None:
+        store.discard(item, damaged[0])
+
+    return _verify_items(store, repair, lambda level: f"level {level}", discard)
+
+
+def _verify_maps(path: Path, repair: bool) -> list[str]:
+    store = MapStore(path, "r+" if repair else "r")
+
+    def discard(item: int, damaged: list[str]) -> None:
+        store.discard(item)
+
+    return _verify_items(store, repair, lambda name: f"array '{name}'", discard)
+
+
+def _verify_items(
+    store: ExpectationStore | LevelStore | MapStore,
+    repair: bool,
+    named: Callable[[Any], str],
+    discard: Callable[[int, list[Any]], None],
+) -> list[str]:
+    """List damaged parts of the items of a store that jobs fill, and delete them on demand."""
     lines = []
     for number in progress(range(len(store.items)), desc="verify", unit="item"):
-        damaged = store.damaged(number)
-        lines += [f"item '{store.items[number]}', level {level}" for level in damaged]
+        damaged: list[Any] = [*store.damaged(number)]
+        lines += [f"item '{store.items[number]}', {named(part)}" for part in damaged]
         if damaged and repair:
-            with claim(path, number, number + 1) as mine, mine.writing():
-                # A job that had the item until now may have computed the levels again.
-                damaged = store.damaged(number)
+            with claim(store.path, number, number + 1) as mine, mine.writing():
+                # A job that had the item until now may have computed the parts again.
+                damaged = [*store.damaged(number)]
                 if damaged:
-                    _remove_marker(path, number)
-                    store.discard(number, damaged[0])
+                    # First, so that a shard never counts as complete though parts are missing.
+                    remove_marker_of(store.path, number)
+                    discard(number, damaged)
     return lines
-
-
-def _discard_damaged(store: ExpectationStore, number: int) -> None:
-    with claim(store.path, number, number + 1) as mine, mine.writing():
-        # A job that had the item until now may have computed the blocks again.
-        damaged = store.damaged(number)
-        if damaged:
-            # First, so that a shard never counts as complete though blocks of it are missing.
-            _remove_marker(store.path, number)
-            store.discard(number, damaged)
-
-
-def _remove_marker(path: Path, number: int) -> None:
-    """Delete the marker of the shard that an item is in."""
-    for file, marker in markers_of(path):
-        if marker is None or number in range(marker.first, marker.first + len(marker.items)):
-            file.unlink(missing_ok=True)
 
 
 def _damaged_chunks(group: zarr.Group) -> Iterator[str]:

@@ -172,20 +172,20 @@ class BlockCounts:
         # Offsets of chunks that are not there have all bits set.
         return int(np.count_nonzero(index.reshape(-1, 2)[:, 0] != np.iinfo(np.uint64).max))
 
-    def errors(self, item: int) -> NDArray[np.float32]:
+    def errors(self, item: int) -> NDArray[np.float64]:
         """Error that the maps of an item have after each of its levels, in a store of levels.
 
         Returns
         -------
-        float32 array (levels,)
+        float64 array (levels,)
             That of the target with the largest one.
         """
         if item not in self._shards:
-            return np.empty(0, np.float32)
+            return np.empty(0)
         try:
             found = np.asarray(self._last[item]).max(axis=-1)
         except DAMAGED_CHUNK:
-            return np.empty(0, np.float32)
+            return np.empty(0)
         return found[: int(np.argmax(np.isnan(np.append(found, np.nan))))]
 
 
@@ -202,7 +202,7 @@ def share_done(errors: NDArray[np.floating], accuracy: float) -> float:
     """
     if not len(errors):
         return 0.0
-    if errors[-1] <= accuracy:
+    if (errors <= accuracy).any():
         return 1.0
     return float(min(1, np.square(accuracy / errors[-1])))
 

@@ -101,8 +101,21 @@ def unfinished_jobs(store: Path) -> tuple[Job, ...]:
 
 def remove_markers(store: Path) -> None:
     """Delete all markers of a store, and the files of its jobs."""
-    for folder in (marker_folder(store), job_folder(store)):
-        for path in folder.glob("*.json"):
+    forget_complete_shards(store)
+    for path in job_folder(store).glob("*.json"):
+        path.unlink(missing_ok=True)
+
+
+def forget_complete_shards(store: Path) -> None:
+    """Delete all markers of a store, but not the files of its jobs, which may be running."""
+    for path in marker_folder(store).glob("*.json"):
+        path.unlink(missing_ok=True)
+
+
+def remove_marker_of(store: Path, item: int) -> None:
+    """Delete the marker of the shard that an item is in, given its number in the store."""
+    for path, marker in markers_of(store):
+        if marker is None or item in range(marker.first, marker.first + len(marker.items)):
             path.unlink(missing_ok=True)
 
 

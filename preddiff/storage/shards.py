@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,18 @@ from preddiff.storage.aside import has_results, restore, reuse_items, set_aside
 from preddiff.storage.files import remove_leftovers, replace_folder, write_atomically
 from preddiff.storage.filled import FilledStore
 from preddiff.storage.locks import Claim, exclusive
-from preddiff.storage.markers import Job, Marker, job_file, markers_of
+from preddiff.storage.markers import Job, Marker, forget_complete_shards, job_file, markers_of
 from preddiff.storage.provenance import differences
-from preddiff.storage.stores import PROVENANCE, provenance_of, update_attributes
+from preddiff.storage.stores import (
+    PROVENANCE,
+    attributes,
+    open_store,
+    provenance_of,
+    update_attributes,
+)
+
+# Attribute of a store of levels: the error that maps may have.
+ACCURACY = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,9 @@ class Opening:
         Makes the empty store in a folder.
     check : callable
         Opens a store, and raises InputError if its metadata are damaged.
+    goal : dict
+        Attributes that say when an item is complete. They may change as `links` may, but then no
+        shard is complete any more.
     """
 
     names: list[str]
@@ -42,6 +54,7 @@ class Opening:
     links: dict[str, Any]
     create: Callable[[Path], None]
     check: Callable[[Path], FilledStore] = FilledStore
+    goal: dict[str, Any] = field(default_factory=dict)
 
 
 def open_or_keep(out: Path, wanted: Opening, keep_numbers_of: str | None = None) -> list[str]:
@@ -66,15 +79,16 @@ def open_or_keep(out: Path, wanted: Opening, keep_numbers_of: str | None = None)
     with exclusive(out):
         changed = _changed(out, wanted) if out.exists() else []
         if out.exists() and not changed:
-            update_attributes(out, wanted.links)
+            _renew(out, wanted)
             return []
         if changed and _keeps_numbers(out, wanted, keep_numbers_of):
-            noted = {PROVENANCE: wanted.provenance, "numbers_of": keep_numbers_of, **wanted.links}
+            noted = {PROVENANCE: wanted.provenance, "numbers_of": keep_numbers_of}
             update_attributes(out, noted)
+            _renew(out, wanted)
             return []
         if restore(out, wanted.provenance):
             print(f"{out}: results of these settings were set aside; moved back", file=sys.stderr)
-            update_attributes(out, wanted.links)
+            _renew(out, wanted)
             return []
         with replace_folder(out) as folder:
             wanted.create(folder)
@@ -85,6 +99,14 @@ def open_or_keep(out: Path, wanted: Opening, keep_numbers_of: str | None = None)
     if changed:
         _say(out, changed)
     return changed
+
+
+def _renew(out: Path, wanted: Opening) -> None:
+    """Bring the attributes of a store that is kept up to date."""
+    about = attributes(open_store(out))
+    if any(about.get(key) != value for key, value in wanted.goal.items()):
+        forget_complete_shards(out)
+    update_attributes(out, {**wanted.links, **wanted.goal})
 
 
 def _say(out: Path, changed: list[str]) -> None:
@@ -130,11 +152,12 @@ def _settings_of(made_of: dict[str, Any]) -> dict[str, Any]:
 
 def _changed(out: Path, wanted: Opening) -> list[str]:
     try:
-        found = provenance_of(out)
-        wanted.check(out)
+        changed = differences(provenance_of(out), wanted.provenance)
+        if not changed:
+            wanted.check(out)
     except InputError as error:
         return [str(error)]
-    return differences(found, wanted.provenance)
+    return changed
 
 
 def require_unchanged(store: FilledStore, now: Mapping[str, Any], command: str) -> None:
@@ -172,6 +195,11 @@ def filling(
 ) -> Iterator[None]:
     """Record that a job has started with a shard and, unless the body raises, that it is complete.
 
+    Raises
+    ------
+    InputError
+        If another accuracy was asked for in the meantime, so that it is not known to be complete.
+
     Parameters
     ----------
     store : FilledStore
@@ -193,8 +221,16 @@ def filling(
     yield
     if marker is not None:
         with mine.writing():
+            _require_same_goal(store)
             remove_leftovers(marker)
             found = Marker(first, last, tuple(store.items[first:last]))
             with write_atomically(marker) as temporary:
                 temporary.write_text(found.to_json({PROVENANCE: store.about[PROVENANCE]}))
     started.unlink(missing_ok=True)
+
+
+def _require_same_goal(store: FilledStore) -> None:
+    if attributes(open_store(store.path)).get(ACCURACY) != store.about.get(ACCURACY):
+        raise InputError(
+            f"{store.path}: another accuracy was asked for while this job was running; run it again"
+        )

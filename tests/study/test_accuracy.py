@@ -19,6 +19,9 @@ from preddiff.stages.relevance import compute_relevance
 from preddiff.stages.status import report, status_of
 from preddiff.stages.verify import verify
 from preddiff.storage.levels import LEVELS, LevelStore
+from tests.study.cohort import write_config
+from tests.study.commands import planned, snakemake
+from tests.study.photographs import image_study, write_photographs
 from tests.study.small_store import Explaining, Written, open_levels, prepare_network
 
 COARSE, FINE = 0.1, 0.04
@@ -144,6 +147,38 @@ def levels_of(folder: Path, item: int) -> int:
     return len(LevelStore(folder / "e.zarr").errors(item)[1])
 
 
+def test_a_job_does_not_complete_its_shard_for_another_accuracy(made: Path, tmp_path: Path) -> None:
+    store = tmp_path / "e.zarr"
+    open_levels(made, store, COARSE)
+    job = Explaining(store, tmp_path / "log")
+    list(islice(job.written(), 1))
+    os.kill(job.process.pid, signal.SIGSTOP)
+    open_levels(made, store, FINE)
+    assert len(status_of(store).running) == 1
+    os.kill(job.process.pid, signal.SIGCONT)
+    list(job.written())
+    assert job.process.exitcode == 2
+    assert "another accuracy was asked for while this job was running" in (
+        (tmp_path / "log").read_text()
+    )
+    assert not list(store.with_suffix(".done").glob("*.json"))
+    explained(store)
+    assert_same_bits(store, made / "fine/e.zarr")
+
+
+def test_changes_of_the_algorithm_are_named(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "e.zarr"
+    open_levels(made, store, COARSE)
+    inputs = ("--data", made / "data.zarr", "--classifier", made / "classifier")
+    settings = ("--kind", "marginal", "--k", 4, "--targets", "logit:red", "--samples", 4)
+    main([str(part) for part in ("open", *inputs, *settings, "--out", store)])
+    assert "estimator: levels -> samples" in capsys.readouterr().err
+    open_levels(made, store, COARSE)
+    assert "estimator: samples -> levels" in capsys.readouterr().err
+
+
 def test_other_settings_are_not_mixed(made: Path, tmp_path: Path) -> None:
     store = tmp_path / "expectations/e.zarr"
     shutil.copytree(made / "coarse", store.parent)
@@ -166,6 +201,27 @@ def test_a_flipped_byte_is_found_and_repaired(made: Path, copy: Path, name: str)
     assert explained(store)
     assert verify(store) == []
     assert_same_bits(store, made / "fine/e.zarr")
+
+
+def test_a_lost_file_is_found(made: Path, copy: Path) -> None:
+    (file,) = (copy / "passes").glob("c.1.*")
+    file.unlink()
+    assert verify(copy)[0] == "item 'image-1.png', level 0"
+    verify(copy, repair=True)
+    explained(copy)
+    assert_same_bits(copy, made / "fine/e.zarr")
+
+
+def test_a_damaged_level_that_was_only_begun_is_computed_again(made: Path, tmp_path: Path) -> None:
+    store = tmp_path / "e.zarr"
+    open_levels(made, store, COARSE)
+    # Before the third of the files of the first level.
+    list(Explaining(store, tmp_path / "log", kill_before=3).written())
+    (file,) = (store / "draws").glob("c.0.*")
+    flip(file, -8)
+    assert verify(store) == ["item 'image-0.png', level 0"]
+    explained(store)
+    assert_same_bits(store, made / "coarse/e.zarr")
 
 
 def test_resuming_repairs_what_is_damaged(made: Path, copy: Path, tmp_path: Path) -> None:
@@ -208,3 +264,35 @@ def test_a_sampler_that_is_not_random_ends_where_nothing_is_left_to_draw(
     assert (found["draws"].sum("level") == 1).all()
     compute_relevance(store, tmp_path / "r.zarr")
     assert (xr.open_zarr(tmp_path / "r.zarr")["error"] == 0).all()
+
+
+def test_a_study_goes_on_from_a_coarser_accuracy(tmp_path: Path) -> None:
+    """Through Snakemake: what depends on the accuracy is made again, and nothing else."""
+    settings = image_study(write_photographs(tmp_path / "photographs", 4, faults=False), "refined")
+    one = {"classifier": "own", "dataset": "photographs", "sampler": "marginal", "k": 4}
+    one |= {"targets": ["probability:top-1"], "items_per_job": 2}
+    settings["explanations"] = {"marginal": {**one, "accuracy": 0.1}}
+    settings["figures"] = {}
+    config = write_config(tmp_path / "config.yaml", settings)
+    done = snakemake(tmp_path, config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = tmp_path / "results/refined"
+    before = xr.open_zarr(results / "expectations/marginal.zarr").load()
+    assert planned(tmp_path, config) == {}
+    settings["explanations"]["marginal"]["accuracy"] = 0.02
+    write_config(config, settings)
+    expected = {"open_expectations": 1, "explain": 2, "relevance": 1, "localise_images": 1}
+    found = planned(tmp_path, config)
+    assert {rule: found[rule] for rule in expected} == expected
+    assert not {"gaussian", "module", "predict", "prepare_images"} & found.keys()
+    done = snakemake(tmp_path, config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = xr.open_zarr(results / "expectations/marginal.zarr").load()
+    kept = before["reached"].notnull().all("target")
+    assert (after["change"].where(kept) == before["change"].where(kept)).any()
+    assert (after["passes"] > before["passes"]).any()
+    relevance = xr.open_zarr(results / "relevance/marginal.zarr").load()
+    rms = np.sqrt(np.square(relevance["error"]).mean(("y", "x")))
+    assert (rms <= 0.0201 * np.abs(relevance["relevance"]).max(("y", "x"))).all()
+    assert "0.02 reached" in report(results)
+    assert planned(tmp_path, config) == {}

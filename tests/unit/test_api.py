@@ -21,6 +21,7 @@ def means(batch: np.ndarray) -> np.ndarray:
     [
         ({"target": 2}, "puts out 2 numbers"),
         ({"target": [0, 2]}, "puts out 2 numbers"),
+        ({"target": "10"}, "give a column, or several different ones"),
         ({"target": []}, "give a column, or several different ones"),
         ({"target": [1, 1]}, "give a column, or several different ones"),
         ({"training_size": None}, "training_size is missing"),

@@ -236,6 +236,26 @@ def test_a_doubled_grey_value_is_noticed(copy: Path) -> None:
     assert changed == {f"{kind} {name}" for kind in (OPEN, STORED) for name in grey}
 
 
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("refinement.py", "_GROWTH = 1.35", "_GROWTH = 1.5"),
+        ("refinement.py", "passes > spread", "passes >= spread"),
+        ("kriging.py", "np.maximum(fft.rfftn", "2 * np.maximum(fft.rfftn"),
+    ],
+)
+def test_what_chooses_and_judges_levels_counts_for_stores_of_levels_only(
+    copy: Path, file: str, before: str, after: str
+) -> None:
+    path = copy / file
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+    with_levels = {"torchvision", "own-images", "explained"}
+    assert _changed(copy) & EXPECTATIONS == {f"{STORED} {name}" for name in with_levels}
+    assert "relevance" in _changed(copy)
+
+
 def test_engines_and_samplers_are_told_apart(copy: Path) -> None:
     _rewrite(copy / "engines/linear.py", _mutate_all_functions)
     linear = {
