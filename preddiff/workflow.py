@@ -309,6 +309,13 @@ class Plan(Paths):
         """Number of cores that one job of an explanation uses."""
         return NETWORK_THREADS if self.classifier_of(explanation).is_network else 1
 
+    def code_of_relevance(self, explanation: str) -> str:
+        """Digest of the code that turns an explanation's expectations into relevance."""
+        one: Any = self.study.explanations[explanation]
+        is_refined = one.accuracy_for(self.classifier_of(explanation)) is not None
+        # Stores of levels know their refinement.
+        return code_of("relevance", *(["preddiff.refinement:Refinement"] if is_refined else []))
+
     def minutes_of_relevance(self, explanation: str) -> int:
         """Minutes that the relevance of an explanation may take."""
         one: Any = self.study.explanations[explanation]

@@ -23,6 +23,7 @@ NO_NUMBERS = (
     "storage.stores",  # layout of stores, which hold numbers as they are given
     "storage.expectations",
     "storage.filled",
+    "storage.levels",
     "storage.maps",
     "storage.relevance",
     "storage.inputs",  # where stores lie

@@ -22,7 +22,7 @@ rule relevance:
     params:
         expectations=f"{RESULTS}/expectations/{{explanation}}.zarr",
         store=subpath(output[0], parent=True),
-        code=code_of("relevance"),
+        code=of(plan.code_of_relevance, "explanation"),
     shell:
         "preddiff relevance {params.expectations:q} --out {params.store:q} --threads {threads} "
         "2>&1 | tee {log:q}"
