@@ -89,7 +89,7 @@ def of_draws(
 
 
 def draw(rows: list[Setting], file: Path, title: str) -> None:
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     markers = {"draws, stride 1": "o", "strides, S = 10": "s", "accuracy": "D"}
     for family, marker in markers.items():
         own = sorted((one.passes, one.error) for one in rows if one.family == family)
@@ -100,13 +100,13 @@ def draw(rows: list[Setting], file: Path, title: str) -> None:
             (one.passes, one.error),
             (4, 4),
             textcoords="offset points",
-            fontsize=7,
+            fontsize=8,
         )
     axes.set(
         title=title, xlabel="forward passes of a photograph", ylabel="error / largest magnitude"
     )
     axes.grid(which="both", alpha=0.3)
-    axes.legend()
+    axes.legend(loc="lower left")
     figure.savefig(file, dpi=150)
 
 
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--training", type=Path, help="photographs that patches are fitted on")
     parser.add_argument("--network", nargs=2, metavar=("NAME", "WEIGHTS"))
     parser.add_argument("--count", type=int, default=4, help="photographs (default: 4)")
-    parser.add_argument("--accuracies", type=float, nargs="+", default=[0.1, 0.05, 0.02])
+    parser.add_argument("--accuracies", type=float, nargs="+", default=[0.05, 0.02])
     parser.add_argument("--side", type=int, default=32, help="windows of the reference region")
     parser.add_argument("--samples", type=int, default=24, help="draws of the reference")
     parser.add_argument("--threads", type=int, help="cores (default: all)")
