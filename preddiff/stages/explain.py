@@ -87,9 +87,9 @@ def explain(
     threads: int | None = None,
     batch_size: int | None = None,
 ) -> None:
-    """Compute the missing blocks of some items, and store them one by one.
+    """Compute the missing blocks or levels of some items, and store them one by one.
 
-    Damaged blocks are computed again. If another process explains any of these items, this one
+    Damaged ones are computed again. If another process explains any of these items, this one
     waits until it has ended.
 
     Parameters
@@ -110,7 +110,7 @@ def explain(
     ------
     InputError
         If the classifier, the Gaussian or the items changed since the store was opened, or the
-        store is deleted or replaced in the meantime.
+        store is deleted or replaced, or another accuracy asked for, in the meantime.
     """
     use_cores(threads)
     with claim(path, first, last) as mine:

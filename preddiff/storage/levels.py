@@ -174,7 +174,9 @@ class LevelStore(FilledStore):
             np.where(missing, np.nan, values).astype(np.float32)
             for values in (level.change, level.variance)
         )
-        if not all(np.isfinite(values[:, ~missing]).all() for values in (change, variance)):
+        finite = all(np.isfinite(values[:, ~missing]).all() for values in (change, variance))
+        # An error without bound is infinite: NaN would mean that the level is missing.
+        if not finite or np.isnan(reached).any():
             raise InputError(
                 f"{where}: an expectation or variance is too large for float32 at level {number}, "
                 "so the level is not stored; check the values of the item and of the classifier's "
