@@ -159,36 +159,62 @@ def refine(
     return first, found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser, count: int) -> None:
+    """Options for the photographs, the network and the reference."""
     parser.add_argument("--images", type=Path)
     parser.add_argument("--training", type=Path, help="photographs that patches are fitted on")
     parser.add_argument("--network", nargs=2, metavar=("NAME", "WEIGHTS"))
-    parser.add_argument("--count", type=int, default=10, help="photographs (default: 10)")
+    parser.add_argument(
+        "--count", type=int, default=count, help="photographs (default: %(default)s)"
+    )
     parser.add_argument("--accuracies", type=float, nargs="+", default=[0.05, 0.02])
     parser.add_argument("--side", type=int, default=32, help="windows of the reference region")
     parser.add_argument("--samples", type=int, default=24, help="draws of the reference")
     parser.add_argument("--threads", type=int, help="cores (default: all)")
     parser.add_argument("--quick", action="store_true")
-    arguments = parser.parse_args()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Photographs, and what explains them."""
+
+    name: str
+    images: np.ndarray
+    network: Network
+    sampler: Conditional
+    windows: Windows
+
+
+def subject(arguments: argparse.Namespace) -> Subject:
+    """Load what the options name; with `--quick`, random images and weights, and a tiny region."""
     use_cores(arguments.threads)
     sizes = QUICK if arguments.quick else FULL
     if arguments.quick:
         random = np.random.default_rng(0)
         training = random.random((20, 3, sizes.side, sizes.side), dtype=np.float32)
         images, name, weights = training[:1], "squeezenet1_1", None
-        arguments.side, arguments.samples, arguments.accuracies = 8, 2, [0.5]
+        arguments.side, arguments.samples = 8, 2
     else:
         training = photographs(arguments.training, sizes.side)
         images = photographs(arguments.images, sizes.side, arguments.count)
         name, weights = arguments.network[0], Path(arguments.network[1])
     gaussian = PatchGaussian.fit(training, l=sizes.l, patches=sizes.patches)
-    sampler = Conditional(gaussian, (0.0, 1.0))
     one = network(name, weights, sizes.side)
     windows = Windows((sizes.side,) * 2, sizes.k)
+    return Subject(name, images, one, Conditional(gaussian, (0.0, 1.0)), windows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(parser, count=10)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.accuracies = [0.5]
+    given = subject(arguments)
+    images, one, sampler, windows = given.images, given.network, given.sampler, given.windows
     paper = 10 * windows.everything.size
 
-    print(f"{name}, {len(images)} photographs, {torch.get_num_threads()} threads")
+    print(f"{given.name}, {len(images)} photographs, {torch.get_num_threads()} threads")
     print("photograph accuracy | passes 1/ | seconds first speed-up | error said ratio within corr")
     rows: dict[float, list[list[float]]] = {accuracy: [] for accuracy in arguments.accuracies}
     for number, x in enumerate(images):

@@ -21,23 +21,18 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from preddiff.devices import use_cores
 from preddiff.engines.incremental.engine import Incremental
 from preddiff.evidence import weight_of_evidence
-from preddiff.samplers.conditional import Conditional
-from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.windows import Windows
 from tests.benchmarks.accuracy import (
     CLASSES,
-    FULL,
-    QUICK,
     TRAINING_SIZE,
     Reference,
+    add_arguments,
     engine,
-    network,
-    photographs,
     reference,
     refine,
+    subject,
 )
 
 PAPER = 10
@@ -112,30 +107,13 @@ def draw(rows: list[Setting], file: Path, title: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path)
-    parser.add_argument("--training", type=Path, help="photographs that patches are fitted on")
-    parser.add_argument("--network", nargs=2, metavar=("NAME", "WEIGHTS"))
-    parser.add_argument("--count", type=int, default=4, help="photographs (default: 4)")
-    parser.add_argument("--accuracies", type=float, nargs="+", default=[0.05, 0.02])
-    parser.add_argument("--side", type=int, default=32, help="windows of the reference region")
-    parser.add_argument("--samples", type=int, default=24, help="draws of the reference")
-    parser.add_argument("--threads", type=int, help="cores (default: all)")
+    add_arguments(parser, count=4)
     parser.add_argument("--figure", type=Path, help="draw the table")
-    parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    use_cores(arguments.threads)
-    sizes = QUICK if arguments.quick else FULL
     if arguments.quick:
-        random = np.random.default_rng(0)
-        training = random.random((20, 3, sizes.side, sizes.side), dtype=np.float32)
-        images, name, weights = training[:1], "squeezenet1_1", None
-        arguments.side, arguments.samples, arguments.accuracies = 8, 2, [0.5, 0.4]
-    else:
-        training = photographs(arguments.training, sizes.side)
-        images = photographs(arguments.images, sizes.side, arguments.count)
-        name, weights = arguments.network[0], Path(arguments.network[1])
-    sampler = Conditional(PatchGaussian.fit(training, l=sizes.l, patches=sizes.patches), (0.0, 1.0))
-    one, windows = network(name, weights, sizes.side), Windows((sizes.side,) * 2, sizes.k)
+        arguments.accuracies = [0.5, 0.4]
+    given = subject(arguments)
+    images, one, sampler, windows = given.images, given.network, given.sampler, given.windows
 
     by_image: list[list[Setting]] = []
     for number, x in enumerate(images):
@@ -165,12 +143,12 @@ def main() -> None:
         for same in zip(*by_image, strict=True)
     ]
     paper = next(row for row in means if row.label == f"S = {PAPER}, stride 1")
-    print(f"\n{name}, {len(images)} photographs\nsetting | passes | of the paper's | error")
+    print(f"\n{given.name}, {len(images)} photographs\nsetting | passes | of the paper's | error")
     for row in means:
         share = f"1/{paper.passes / row.passes:.3g}"
         print(f"{row.label:18} | {row.passes:9,.0f} | {share:>7} | {row.error:.3f}")
     if arguments.figure is not None:
-        draw(means, arguments.figure, f"{name}, {len(images)} photographs")
+        draw(means, arguments.figure, f"{given.name}, {len(images)} photographs")
 
 
 if __name__ == "__main__":
