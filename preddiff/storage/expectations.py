@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
-from preddiff.storage.filled import EXPECTATION_ARRAYS, FilledStore
+from preddiff.storage.filled import EXPECTATION_ARRAYS, FilledStore, reference_variable
 from preddiff.storage.stores import DAMAGED_CHUNK, Variable, axes, reading_metadata
 from preddiff.windows import Box, Windows
 
@@ -45,12 +45,7 @@ def expectation_variables(
         )
 
     return {
-        "reference": Variable(
-            ("item", "target"),
-            (items, targets),
-            (1, targets),
-            {"long_name": "value z of the target for the intact item"},
-        ),
+        "reference": reference_variable(items, targets),
         "change": per_window("E[z | x without window] - z, to full relative precision"),
         "variance": per_window("variance of z over the sampler's draws"),
         "mean": per_window("expectation E[z | x without window]"),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from preddiff.storage.stores import (
     DAMAGED_CHUNK,
+    Variable,
     array,
     array_names,
     attributes,
@@ -51,6 +52,16 @@ def has_levels(path: Path) -> bool:
 def is_filled_by_jobs(group: zarr.Group) -> bool:
     """Whether a store is one that jobs fill, so that parts of it can be missing."""
     return FILLED in attributes(group) or {"mean", "reference"} <= set(array_names(group))
+
+
+def reference_variable(items: int, targets: int) -> Variable:
+    """Array `reference` of stores of expectations, with blocks as with levels."""
+    return Variable(
+        ("item", "target"),
+        (items, targets),
+        (1, targets),
+        {"long_name": "value z of the target for the intact item"},
+    )
 
 
 class FilledStore:

@@ -8,7 +8,7 @@ import numpy as np
 from preddiff.errors import InputError
 from preddiff.evidence import Evidence
 from preddiff.refinement import Drawn, Refinement
-from preddiff.storage.filled import LAST_OF_LEVELS, FilledStore
+from preddiff.storage.filled import LAST_OF_LEVELS, FilledStore, reference_variable
 from preddiff.storage.stores import DAMAGED_CHUNK, Variable, axes, reading_metadata
 from preddiff.targets import Target
 from preddiff.windows import FloatArray, IntArray, Windows
@@ -46,12 +46,7 @@ def level_variables(items: int, targets: int, windows: Windows) -> dict[str, Var
         )
 
     return {
-        "reference": Variable(
-            ("item", "target"),
-            (items, targets),
-            (1, targets),
-            {"long_name": "value z of the target for the intact item"},
-        ),
+        "reference": reference_variable(items, targets),
         "draws": per_window(
             "draws of each window at this level; 0 at all: its evidence is interpolated", "int32"
         ),
