@@ -6,14 +6,15 @@ from typing import Literal, cast, get_args
 
 from preddiff.errors import InputError
 
-Kind = Literal["probability", "logit", "map"]
+Kind = Literal["probability", "logit", "value", "map"]
 LAYER = "layer"
+_UNITS = {"probability": "bits", "logit": "logits", "value": "value", "map": "activation"}
 TRUE = "true"
 # Larger than the number of maps of any layer.
 _ANY_NUMBER = 1 << 62
 _TOP = "top-"
 _FORMS = (
-    "write it as probability:CLASS, logit:CLASS, layer:NAME or layer:NAME:NUMBERS, "
+    "write it as probability:CLASS, logit:CLASS, value:NAME, layer:NAME or layer:NAME:NUMBERS, "
     "such as probability:top-1 or layer:features.3:0,7"
 )
 
@@ -24,9 +25,10 @@ class Target:
 
     Attributes
     ----------
-    kind : {"probability", "logit", "map"}
+    kind : {"probability", "logit", "value", "map"}
         The probability of a class is explained by the weight of evidence, in bits; its logit (the
-        penultimate layer) and hidden feature maps by the activation difference.
+        penultimate layer) and hidden feature maps by the activation difference, and so is the
+        value of an output that is neither, such as a regression's prediction.
     label : str
         Name or number of the class; or `true`, `top-1`, `top-2`, ..., whose class depends on the
         item. For feature maps, `LAYER:NUMBER`.
@@ -44,10 +46,30 @@ class Target:
         """Whether evidence is linear in the target's value, so that few draws do not bias it."""
         return self.kind != "probability"
 
+    def problem_with_outputs(self, has_probabilities: bool) -> str | None:
+        """Say why a classifier has no such node; None if it can have one.
+
+        Parameters
+        ----------
+        has_probabilities : bool
+            Whether the classifier's outputs are probabilities and logits of classes.
+        """
+        if self.kind == "value" and has_probabilities:
+            return (
+                f"target '{self}': the classifier's outputs are classes: write "
+                f"probability:{self.label} or logit:{self.label}"
+            )
+        if self.kind in ("probability", "logit") and not has_probabilities:
+            return (
+                f"target '{self}': the classifier's outputs are neither probabilities nor logits: "
+                f"write value:{self.label}"
+            )
+        return None
+
     @property
     def unit(self) -> str:
         """Unit of this target's evidence."""
-        return {"probability": "bits", "logit": "logits", "map": "activation"}[self.kind]
+        return _UNITS[self.kind]
 
     @property
     def rank(self) -> int | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from preddiff.datasets.base import Geometry
+from preddiff.datasets.base import DatasetSettings, Geometry
 from preddiff.registry import Registry
 from preddiff.settings.base import Settings
 
@@ -20,18 +20,27 @@ class Classifier(Protocol):
         passes.
     has_layers : bool
         Whether it has hidden layers that can be explained.
-    ranks_classes : bool
-        Whether targets can name the true class or the top classes of an item, which are read from
-        a table of predictions.
     """
 
     has_exact_form: ClassVar[bool]
     has_layers: ClassVar[bool]
-    ranks_classes: ClassVar[bool]
+
+    @property
+    def ranks_classes(self) -> bool:
+        """Whether targets can name the true class or the top classes of an item.
+
+        These are read from a table of predictions.
+        """
+        ...
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether its outputs are probabilities and logits of classes, rather than other values."""
+        ...
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
+        """Names of the outputs: of the classes, or of the values that are predicted."""
         ...
 
     @property
@@ -125,7 +134,7 @@ class ClassifierSettings(Settings):
         Number of spatial axes and of channels of its inputs.
     is_network : bool
         Whether it is evaluated by forward passes, which are faster on a GPU.
-    has_exact_form, has_layers, ranks_classes : bool
+    has_exact_form, has_layers : bool
         Capabilities of the classifier that is made; see `Classifier`.
     """
 
@@ -136,7 +145,16 @@ class ClassifierSettings(Settings):
     is_network: ClassVar[bool] = True
     has_exact_form: ClassVar[bool] = False
     has_layers: ClassVar[bool] = True
-    ranks_classes: ClassVar[bool] = True
+
+    @property
+    def ranks_classes(self) -> bool:
+        """Capability of the classifier that is made; see `Classifier`."""
+        return self.has_probabilities
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Capability of the classifier that is made; see `Classifier`."""
+        return True
 
     @property
     def channels(self) -> int | None:
@@ -161,6 +179,12 @@ class ClassifierSettings(Settings):
     def on(self, base: "ClassifierSettings") -> "ClassifierSettings":
         """Return these settings with those of the network that they name as `base_classifier`."""
         return self
+
+    def names_of_outputs(self, dataset: DatasetSettings) -> tuple[str, ...]:
+        """Names of its outputs if it is trained on a dataset; empty if the data will tell."""
+        if self.has_probabilities:
+            return dataset.class_names
+        return () if dataset.value_name is None else (dataset.value_name,)
 
     @property
     def stage_settings(self) -> Settings:

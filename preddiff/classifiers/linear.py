@@ -49,6 +49,7 @@ class LinearClassifier:
     has_exact_form: ClassVar[bool] = True
     has_layers: ClassVar[bool] = False
     ranks_classes: ClassVar[bool] = False
+    has_probabilities: ClassVar[bool] = True
     cuts_items: ClassVar[bool] = True
     code: ClassVar[tuple[str, ...]] = ("preddiff.classifiers.linear:LinearClassifier",)
 

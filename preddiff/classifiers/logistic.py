@@ -49,10 +49,14 @@ class LogisticClassifier(ClassifierSettings, Logistic):
     is_network: ClassVar[bool] = False
     has_exact_form: ClassVar[bool] = True
     has_layers: ClassVar[bool] = False
-    ranks_classes: ClassVar[bool] = False
 
     kind: Literal["logistic"] = Field(description="logistic")
     dataset: Name = Field(description="name of the cohort that it is trained on")
+
+    @property
+    def ranks_classes(self) -> bool:
+        """Targets name one of the two classes."""
+        return False
 
     @property
     def channels(self) -> int:

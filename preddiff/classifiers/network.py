@@ -73,6 +73,7 @@ class Network:
     has_exact_form: ClassVar[bool] = False
     has_layers: ClassVar[bool] = True
     ranks_classes: ClassVar[bool] = True
+    has_probabilities: ClassVar[bool] = True
     cuts_items: ClassVar[bool] = False
 
     @property

@@ -36,7 +36,7 @@ class Readout:
         Parameters
         ----------
         logits : tensor (n, K)
-            Output of the network before the softmax.
+            Output of the network before the softmax, or values that no softmax is applied to.
         means : mapping of str to tensor (n, maps)
             By layer: the mean of every feature map.
         classes : sequence of int, one per target
@@ -50,7 +50,7 @@ class Readout:
         values = torch.empty(
             (len(logits), len(self.targets)), dtype=torch.float64, device=logits.device
         )
-        for kind, outputs in (("probability", None), ("logit", logits)):
+        for kind, outputs in (("probability", None), ("logit", logits), ("value", logits)):
             columns = [c for c, t in enumerate(self.targets) if t.kind == kind]
             if columns:
                 found = torch.softmax(logits, 1) if outputs is None else outputs

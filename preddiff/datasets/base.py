@@ -35,8 +35,8 @@ class DatasetSettings(Settings):
         Subcommand that writes its data store.
     table_command : str, optional
         Subcommand that writes the table of its items, if the user does not provide one.
-    dimensions, channels : int
-        Number of spatial axes and of channels of its items.
+    dimensions : int
+        Number of spatial axes of its items.
     space : tuple of int, optional
         Spatial shape of its items, if it is the same for all datasets of this kind.
     needs_geometry : bool
@@ -48,7 +48,6 @@ class DatasetSettings(Settings):
     command: ClassVar[str]
     table_command: ClassVar[str | None] = None
     dimensions: ClassVar[int]
-    channels: ClassVar[int]
     space: ClassVar[tuple[int, ...] | None] = None
     needs_geometry: ClassVar[bool] = False
 
@@ -68,9 +67,19 @@ class DatasetSettings(Settings):
         return None
 
     @property
+    def channels(self) -> int:
+        """Channels of its items."""
+        raise NotImplementedError
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; empty if they are not part of the settings."""
         return ()
+
+    @property
+    def value_name(self) -> str | None:
+        """Name of the number that regressions predict; None if there is none."""
+        return None
 
     @property
     def has_truth(self) -> bool:

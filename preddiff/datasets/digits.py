@@ -31,12 +31,16 @@ class Digits(DatasetSettings):
     source: ClassVar[str] = "digits"
     command: ClassVar[str] = "prepare-digits"
     dimensions: ClassVar[int] = 2
-    channels: ClassVar[int] = 1
     space: ClassVar[tuple[int, ...] | None] = (8, 8)
 
     digits: DigitSettings = Field(
         description="division into training and test images; {} for the defaults"
     )
+
+    @property
+    def channels(self) -> int:
+        """One channel, the grey value."""
+        return 1
 
     @property
     def preparation(self) -> Settings:

@@ -38,7 +38,6 @@ class ImageSet(DatasetSettings):
     source: ClassVar[str] = "images"
     command: ClassVar[str] = "prepare-images"
     dimensions: ClassVar[int] = 2
-    channels: ClassVar[int] = 3
     needs_geometry: ClassVar[bool] = True
 
     images: Path = Field(
@@ -92,6 +91,11 @@ class ImageSet(DatasetSettings):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"give either {one} or {other}, not both")
         return self
+
+    @property
+    def channels(self) -> int:
+        """Red, green and blue."""
+        return 3
 
     @property
     def has_boxes(self) -> bool:

@@ -39,6 +39,10 @@ class Items:
         Digest of each item's values.
     classes : tuple of str
         Names of the dataset's classes; empty if not all of them are known.
+    value_name : str or None
+        Name of the number of each item that regressions predict; None if there is none.
+    nuisance_names : tuple of str
+        Names of the nuisance variables.
     are_volumes : bool
         Whether the items are volumes rather than images.
     channels : int
@@ -57,6 +61,10 @@ class Items:
         self.digests = [str(name) for name in self._column("digest")]
         about = attributes(self.group)
         self.classes = tuple(str(name) for name in about["classes"])
+        self.value_name: str | None = about.get("value_name")
+        has_nuisance = "nuisance_variable" in self.group
+        found = self._column("nuisance_variable") if has_nuisance else ()
+        self.nuisance_names = tuple(str(name) for name in found)
         self._affine = about.get("affine")
         self.are_volumes = self._affine is not None
         self._values = array(self.group, "intensity")
@@ -68,6 +76,20 @@ class Items:
 
     def _column(self, name: str) -> NDArray[np.generic]:
         return np.asarray(array(self.group, name)[:])
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Number of each item that regressions predict (items,); NaN if there is none."""
+        if self.value_name is None:
+            return np.full(len(self.names), np.nan)
+        return np.asarray(self._column("value"), dtype=np.float64)
+
+    @property
+    def nuisance(self) -> NDArray[np.float64]:
+        """Nuisance variables of each item (items, nuisance_names), text as indicators."""
+        if not self.nuisance_names:
+            return np.empty((len(self.names), 0))
+        return np.asarray(self._column("nuisance"), dtype=np.float64)
 
     @property
     def affine(self) -> NDArray[np.float64]:

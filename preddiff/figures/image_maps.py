@@ -100,7 +100,9 @@ class ImageMaps:
         row = self.items.index(item)
         number = int(self.dataset["class_number"][row, target])
         value = float(self.dataset["prediction"][row, target])
-        shown = f"p = {value:.3g}" if node.kind == "probability" else f"logit {value:.1f}"
+        shown = {"probability": f"p = {value:.3g}", "value": f"{value:.4g}"}.get(
+            node.kind, f"logit {value:.1f}"
+        )
         rank = self.rank(item, number)
         return f"{self.class_name(number)}\n{rank}{shown}"
 

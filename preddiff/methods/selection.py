@@ -47,16 +47,23 @@ def chosen_targets(
     classifier : LinearClassifier or Network
     default : str
         Default target of classifiers that rank classes; for others it is the probability of the
-        second class.
+        last class, or the last value.
 
     Raises
     ------
     InputError
-        If the classifier has no such class or layer.
+        If the classifier has no such class or layer, or no output of such a kind.
     """
-    if not classifier.ranks_classes:
-        default = f"probability:{classifier.classes[1]}"
-    return expand(settings.targets or [default], classifier.count_maps)
+    if not classifier.has_probabilities:
+        default = f"value:{classifier.classes[-1]}"
+    elif not classifier.ranks_classes:
+        default = f"probability:{classifier.classes[-1]}"
+    targets = expand(settings.targets or [default], classifier.count_maps)
+    for target in targets:
+        problem = target.problem_with_outputs(classifier.has_probabilities)
+        if problem is not None:
+            raise InputError(problem)
+    return targets
 
 
 def target_classes(

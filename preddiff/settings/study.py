@@ -148,9 +148,14 @@ class Study(Settings):
     def _check_targets(
         self, where: str, explanation: MethodSettings, classifier: ClassifierSettings
     ) -> None:
+        for text in explanation.targets or []:
+            if not text.startswith(LAYER):
+                problem = Target.parse(text).problem_with_outputs(classifier.has_probabilities)
+                if problem is not None:
+                    raise ValueError(f"{where}.targets: {problem}")
         if classifier.ranks_classes or classifier.training_dataset is None:
             return
-        classes = self.datasets[classifier.training_dataset].class_names
+        classes = classifier.names_of_outputs(self.datasets[classifier.training_dataset])
         for text in explanation.targets or []:
             label = text if text.startswith(LAYER) else Target.parse(text).label
             if label not in classes:

@@ -8,6 +8,7 @@ import pytest
 
 from preddiff.datasets.volumes import Columns, Volume, read_table, read_volume, require_same_grid
 from preddiff.errors import InputError
+from preddiff.settings.base import validate
 
 ROWS = [
     "participant_id\tgroup\tfa\tmask",
@@ -30,7 +31,9 @@ def test_subjects_are_read_in_the_order_of_the_table(tmp_path: Path) -> None:
         ("a", "control"),
         ("b", "patient"),
     ]
-    assert [s.file for s in found] == [Path("/data/c.nii"), tmp_path / "a.nii", tmp_path / "b.nii"]
+    assert [s.files for s in found] == [
+        (path,) for path in (Path("/data/c.nii"), tmp_path / "a.nii", tmp_path / "b.nii")
+    ]
     assert [s.truth for s in found] == [None, None, tmp_path / "b_mask.nii"]
     assert all(s.truth is None for s in read_table(path, Columns()))
 
@@ -69,7 +72,7 @@ def test_empty_lines_are_skipped_but_counted(tmp_path: Path) -> None:
         ([*ROWS, "b\tcontrol\tc.nii\tn/a"], "line 4: subject 'b' is listed twice"),
         ([*ROWS, "c\tother\tc.nii\tn/a"], "subject 'c' has group 'other', but the classes are"),
         ([*ROWS, "c\tcontrol\tN/A\tn/a"], "subject 'c' has no file"),
-        (ROWS[:2], "no subject has group 'patient'; both classes are needed"),
+        (ROWS[:2], "no subject has group 'patient'; all classes are needed"),
         # Rows that end with a separator: the first column is not an index.
         ([ROWS[0], *(f"{row}\t" for row in ROWS[1:])], "more cells than the header"),
         ([*ROWS, "c\tcontrol\tc.nii\tn/a\tx"], "line 4: the row has more cells than the header"),
@@ -134,3 +137,57 @@ def test_another_grid_is_refused() -> None:
         require_same_grid(first, Volume(values[1:], affine), Path("b.nii"), "b")
     with pytest.raises(InputError, match=r"subject 'b': b\.nii has another affine"):
         require_same_grid(first, Volume(values, affine + 0.01), Path("b.nii"), "b")
+
+
+MORE = [
+    "participant_id\tgroup\tgm\twm\tage\tsex\tsite",
+    "a\tyoung\ta1.nii\ta2.nii\t20.5\tF\t1",
+    "b\told\tb1.nii\tb2.nii\t71\tM\t2",
+    "c\tmiddle\tc1.nii\tc2.nii\t45\tM\t1",
+]
+SEVERAL = Columns(
+    file=["gm", "wm"], classes=["young", "middle", "old"], value="age", nuisance=["sex", "site"]
+)
+
+
+def test_several_groups_files_and_variables(tmp_path: Path) -> None:
+    found = read_table(write(tmp_path / "t.tsv", MORE), SEVERAL)
+    assert [s.group for s in found] == ["young", "old", "middle"]
+    assert found[1].files == (tmp_path / "b1.nii", tmp_path / "b2.nii")
+    assert [s.value for s in found] == [20.5, 71, 45]
+    assert [s.nuisance for s in found] == [("F", "1"), ("M", "2"), ("M", "1")]
+    no_groups = read_table(tmp_path / "t.tsv", Columns(group=None, file="gm", value="age"))
+    assert [(s.group, s.training) for s in no_groups] == [("", True)] * 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("20.5", "n/a", "subject 'a' has no value in column 'age'"),
+        ("20.5", "old", "subject 'a': 'old' in column 'age' is no number"),
+        ("\tF\t", "\t\t", "subject 'a' has no value in column 'sex'"),
+        ("b2.nii", "n/a", "subject 'b' has no file"),
+        ("site", "scanner", "there is no column 'site'"),
+    ],
+)
+def test_missing_values_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    rows = [row.replace(old, new) for row in MORE]
+    with pytest.raises(InputError, match=message):
+        read_table(write(tmp_path / "t.tsv", rows), SEVERAL)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"group": None}, "group and value are both null"),
+        ({"standardise": "mask"}, "standardise: mask and a mask are needed together"),
+        ({"mask": "mask.nii"}, "standardise: mask and a mask are needed together"),
+        ({"classes": ["a"]}, "classes"),
+        ({"classes": ["a", "b", "a"]}, "all names must differ"),
+        ({"nuisance": ["age", "age"]}, "all names must differ"),
+        ({"file": []}, "file"),
+    ],
+)
+def test_bad_columns_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        validate(Columns, settings, "columns")

@@ -45,7 +45,7 @@ NUMBERS = [
         f"datasets/{name}.py"
         for name in (
             "items", "slab", "images", "pictures", "annotations", "image_store", "volumes",
-            "digits", "phantom", "oasis",
+            "nuisance", "digits", "phantom", "oasis",
         )
     ),
 ]  # fmt: skip
@@ -65,11 +65,15 @@ MAKE_NO_NUMBERS = {
     "methods.prediction_difference.PredictionDifference.window_side": _PLANNED,
     "methods.prediction_difference.PredictionDifference.passes_of": _PLANNED,
     "datasets.volumes.VolumeSettings.preparation": _PLANNED,
+    "datasets.volumes.VolumeSettings.channels": _PLANNED,
     "datasets.volumes.VolumeSettings.class_names": _PLANNED,
+    "datasets.volumes.VolumeSettings.value_name": _PLANNED,
+    "datasets.volumes._of": _TEXT,
     "datasets.volumes.VolumeSettings.has_truth": _PLANNED,
     "datasets.volumes.Cohort.given_table": _PLANNED,
     "datasets.volumes.Cohort.input_files": _PLANNED,
     "datasets.volumes.Cohort.number_of_items": _PLANNED,
+    "datasets.digits.Digits.channels": _PLANNED,
     "datasets.digits.Digits.preparation": _PLANNED,
     "datasets.digits.Digits.number_of_items": _PLANNED,
     "datasets.phantom.PhantomCohort.table_settings": _PLANNED,
