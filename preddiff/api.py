@@ -37,7 +37,7 @@ from preddiff.samplers.draws import Sampler
 from preddiff.targets import Target
 from preddiff.windows import FloatArray, IntArray, Windows
 
-Kind = Literal["probability", "logit"]
+Kind = Literal["probability", "logit", "value"]
 Output = Literal["logits", "probabilities", "activations"]
 Classifier = torch.nn.Module | Callable[[NDArray[np.float32]], ArrayLike]
 
@@ -116,7 +116,7 @@ def explain(
     classifier : torch module, callable or LinearClassifier
         A module or callable takes a batch of inputs (n, channels, *space), as float32 tensor or
         NumPy array, to one row of numbers per input. A `LinearClassifier` is explained exactly,
-        without draws.
+        without draws, except for the probabilities of more than two classes.
     sampler : Conditional, Marginal or Grey
         What redraws the windows.
     k : int
@@ -188,15 +188,21 @@ def explain(
     windows, targets = Windows(x.shape[1:], k, stride or 1), _targets(target)
     # Without it passes take two to three times as long on a CPU: each gives its memory back.
     use_cores(None)
-    if isinstance(classifier, LinearClassifier):
+    if isinstance(classifier, LinearClassifier) and _is_exact(classifier, output):
         if accuracy is not None:
             raise InputError(
                 "accuracy: the maps of linear classifiers are exact, without draws; leave it out"
             )
         exact = _exact_engine(classifier, sampler, windows, targets, output)
         found = _all_blocks(exact, x, windows, len(targets), progress)
-        every = _explanation(found, windows, output, classifier.training_size, 2, None)
+        if not classifier.has_probabilities:
+            output = "activations"
+        size = classifier.training_size
+        every = _explanation(found, windows, output, size, len(classifier.classes), None)
         return _chosen(every, target)
+    if isinstance(classifier, LinearClassifier):
+        # The softmax of several outputs has no exact expectation.
+        training_size, classifier = classifier.training_size, classifier.outputs
     accuracy = _accuracy(accuracy, samples, stride)
     samples = samples or _SAMPLES
     _require_draws(sampler, samples)
@@ -347,6 +353,12 @@ def _require_targets(targets: Sequence[int], count: int) -> None:
             raise InputError(f"target {target}: the classifier puts out {count} numbers")
 
 
+def _is_exact(classifier: LinearClassifier, output: Output) -> bool:
+    """Whether expectations are known without draws."""
+    explains_outputs = output == "activations" or not classifier.has_probabilities
+    return explains_outputs or len(classifier.maps) == 1
+
+
 def _exact_engine(
     classifier: LinearClassifier,
     sampler: Sampler,
@@ -356,6 +368,8 @@ def _exact_engine(
 ) -> linear.Exact:
     _require_targets(targets, len(classifier.classes))
     kind: Kind = "logit" if output == "activations" else "probability"
+    if not classifier.has_probabilities:
+        kind = "value"
     explained = [Target(kind, classifier.classes[one]) for one in targets]
     return linear.Exact(classifier, sampler, windows, explained)
 

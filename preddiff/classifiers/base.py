@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 from preddiff.datasets.base import DatasetSettings, Geometry
 from preddiff.registry import Registry
 from preddiff.settings.base import Settings
+from preddiff.targets import Target
 
 
 class Classifier(Protocol):
@@ -83,6 +84,14 @@ class Classifier(Protocol):
         """Definitions that the output depends on: roots of `digest_code`."""
         ...
 
+    def facts_of(self, item: str) -> list[float]:
+        """What the output for an item depends on besides its values and the digest."""
+        ...
+
+    def has_exact_expectation(self, target: Target) -> bool:
+        """Whether the expectation of a target can be computed without draws."""
+        ...
+
     def count_maps(self, layer: str) -> int:
         """Count the feature maps of a layer.
 
@@ -125,7 +134,7 @@ class ClassifierSettings(Settings):
     Attributes
     ----------
     command : str
-        Subcommand that makes it.
+        Subcommand that makes it. Kinds that share one have the same files.
     files : tuple of str
         Files that the subcommand writes into the classifier's folder, besides `classifier.json`.
     is_light : bool
@@ -185,6 +194,13 @@ class ClassifierSettings(Settings):
         if self.has_probabilities:
             return dataset.class_names
         return () if dataset.value_name is None else (dataset.value_name,)
+
+    def problem_with(self, dataset: DatasetSettings) -> str | None:
+        """Say why it cannot be trained on a dataset of its dimensions and channels; None if it can.
+
+        The text begins with the key to change.
+        """
+        return None
 
     @property
     def stage_settings(self) -> Settings:

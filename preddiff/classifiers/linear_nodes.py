@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,13 +21,14 @@ class LinearNodes:
     ----------
     classifier : LinearClassifier
     targets : sequence of Target
-        Probabilities and logits of its classes.
+        Probabilities, logits or values of its classes.
     device : torch.device or str
 
     Attributes
     ----------
     network : nn.Module
-        Takes float64 inputs (n, channels, *space) to the log-odds (n, 1) of the second class.
+        Takes float64 inputs (n, channels, *space) to the outputs (n, outputs), without what the
+        items' nuisance variables add to them.
     """
 
     def __init__(
@@ -36,15 +38,17 @@ class LinearNodes:
         device: torch.device | str = "cpu",
     ) -> None:
         self.targets = targets
-        self.classes = classifier.classes
-        weights = torch.from_numpy(classifier.weights.reshape(1, -1))
-        linear = nn.Linear(weights.shape[1], 1, dtype=torch.float64)
-        linear.load_state_dict({"weight": weights, "bias": torch.tensor([classifier.intercept])})
+        self.classifier = classifier
+        weights = torch.from_numpy(classifier.maps.reshape(len(classifier.maps), -1))
+        linear = nn.Linear(weights.shape[1], len(weights), dtype=torch.float64)
+        bias = torch.from_numpy(classifier.intercepts)
+        linear.load_state_dict({"weight": weights, "bias": bias})
         self.network = nn.Sequential(nn.Flatten(), linear).requires_grad_(False).to(device)
 
     def of_items(self, x: Tensor, items: Sequence[str]) -> Tensor:
-        """Compute float64 values (n, targets) for inputs (n, channels, *space), of any items."""
-        return self(x, "")
+        """Compute float64 values (n, targets) for inputs (n, channels, *space)."""
+        offsets = np.stack([self.classifier.offset(item) for item in items])
+        return self._values(x, torch.from_numpy(offsets).to(x.device))
 
     def activations(self, layers: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
         """Refuse to look for layers.
@@ -85,9 +89,16 @@ class LinearNodes:
 
     def __call__(self, x: Tensor, item: str) -> Tensor:
         """Compute float64 values (n, targets) for inputs (n, channels, *space)."""
-        logit = self.network(x.double())[:, 0]
+        return self._values(x, torch.from_numpy(self.classifier.offset(item)).to(x.device))
+
+    def _values(self, x: Tensor, offsets: Tensor) -> Tensor:
+        outputs = self.network(x.double()) + offsets
         columns = []
         for target in self.targets:
-            own = logit if target.label == self.classes[1] else -logit
-            columns.append(torch.sigmoid(own) if target.kind == "probability" else own)
+            number, sign = self.classifier.output_of(target.label)
+            own = sign * outputs[:, number]
+            if target.kind == "probability":
+                one = outputs.shape[1] == 1
+                own = torch.sigmoid(own) if one else torch.softmax(outputs, 1)[:, number]
+            columns.append(own)
         return torch.stack(columns, 1)

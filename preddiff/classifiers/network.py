@@ -112,6 +112,14 @@ class Network:
             found[name] = None if name in found else number
         return found
 
+    def facts_of(self, item: str) -> list[float]:
+        """Nothing: the output depends on the item's values only."""
+        return []
+
+    def has_exact_expectation(self, target: Target) -> bool:
+        """Never, since a network is not linear."""
+        return False
+
     def class_number(self, label: str) -> int:
         """Number of a class given by its name, or by its number.
 

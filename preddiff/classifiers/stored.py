@@ -17,13 +17,19 @@ from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 
 
-def load_classifier(folder: Path) -> LinearClassifier | Network:
+def load_classifier(folder: Path, items: Items | None = None) -> LinearClassifier | Network:
     """Read a stored classifier.
+
+    Parameters
+    ----------
+    folder : Path
+    items : Items, optional
+        Items that are explained, for classifiers whose output depends on nuisance variables.
 
     Raises
     ------
     InputError
-        If files are missing or damaged.
+        If files are missing or damaged, or the items have no such variables.
     """
     path = folder / "classifier.json"
     try:
@@ -32,7 +38,10 @@ def load_classifier(folder: Path) -> LinearClassifier | Network:
         raise InputError(f"{path}: no such file; run the stage of the classifier first") from None
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: not a stored classifier, or damaged ({error})") from None
-    return Network.load(folder) if kind == KIND else LinearClassifier.load(folder)
+    if kind == KIND:
+        return Network.load(folder)
+    classifier = LinearClassifier.load(folder)
+    return classifier if items is None else classifier.for_items(items)
 
 
 def unit_of(folder: Path, layer: str, number: int) -> Unit | None:

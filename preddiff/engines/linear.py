@@ -1,7 +1,7 @@
 """Linear classifiers without forward passes: exact expectations, and those of S draws."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from math import prod
 from typing import Protocol
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.special import expit
+from scipy.special import expit, softmax
 from torch import Tensor
 
 from preddiff.classifiers.linear import LinearClassifier
@@ -25,26 +25,28 @@ from preddiff.windows import Block, FloatArray, IntArray, Windows
 
 # Bytes of the weighted sums of finitely many values that are in memory at a time.
 _SUMS_IN_MEMORY = 2**28
+# Windows whose sparse operators are in memory at a time, if there are several for each.
+_WINDOWS_IN_MEMORY = 2**17
 # Voxels of draws that are converted to float64 at a time.
 _NUMBERS_AT_A_TIME = 2**21
 
 
 @dataclass(frozen=True)
 class OutputMoments:
-    """Moments of a linear classifier's output when windows are redrawn, each (items, windows).
+    """Moments of one of a linear classifier's outputs when windows are redrawn, (items, windows).
 
     Attributes
     ----------
-    change, variance : float64 array
-        Of the second class's probability p: E[p'] - p and Var[p'].
     shift, shift_variance : float64 array
-        Of its logit: E[logit'] - logit and Var[logit'].
+        Of the output: E[output'] - output and Var[output'].
+    change, variance : float64 array, optional
+        Of the probability p = sigmoid(output): E[p'] - p and Var[p'].
     """
 
-    change: FloatArray
-    variance: FloatArray
     shift: FloatArray
     shift_variance: FloatArray
+    change: FloatArray | None = None
+    variance: FloatArray | None = None
 
     @classmethod
     def joined(
@@ -53,14 +55,39 @@ class OutputMoments:
         join: Callable[[Sequence[FloatArray]], FloatArray],
     ) -> "OutputMoments":
         """Join the moments of some items, or of parts of a block, array by array."""
-        return cls(*(join([getattr(part, one.name) for part in parts]) for one in fields(cls)))
+        found = {one.name: [getattr(part, one.name) for part in parts] for one in fields(cls)}
+        return cls(**{name: join(v) for name, v in found.items() if v[0] is not None})
+
+    def of_target(self, target: Target, sign: int) -> tuple[FloatArray, FloatArray]:
+        """Change and variance (items, windows) of a target.
+
+        Parameters
+        ----------
+        target : Target
+        sign : int
+            1, or -1 where the target is read from the other end of the output.
+        """
+        if target.kind == "probability":
+            assert self.change is not None and self.variance is not None
+            return sign * self.change, self.variance
+        return sign * self.shift, self.shift_variance
 
 
 class Shift(Protocol):
-    """Distribution of the logit's shift when each window of a block is redrawn."""
+    """Distribution of an output's shift when each window of a block is redrawn."""
 
-    def moments(self, x: FloatArray, items: Sequence[str], logits: FloatArray) -> OutputMoments:
-        """Moments for flattened inputs (items, voxels) that have the given logits (items,)."""
+    def moments(
+        self, x: FloatArray, items: Sequence[str], logits: FloatArray | None
+    ) -> OutputMoments:
+        """Moments for flattened inputs (items, voxels).
+
+        Parameters
+        ----------
+        x : float64 array (items, voxels)
+        items : sequence of str
+        logits : float64 array (items,), optional
+            The output, if moments of its sigmoid are needed.
+        """
         ...
 
 
@@ -72,18 +99,18 @@ class NormalShift:
     offset: FloatArray
     deviation: FloatArray
 
-    def moments(self, x: FloatArray, items: Sequence[str], logits: FloatArray) -> OutputMoments:
+    def moments(
+        self, x: FloatArray, items: Sequence[str], logits: FloatArray | None
+    ) -> OutputMoments:
         """See `Shift.moments`."""
         shift = (self.operator @ np.ascontiguousarray(x.T)).T + self.offset
+        found = OutputMoments(shift, np.broadcast_to(self.deviation**2, shift.shape))
+        if logits is None:
+            return found
         first, second = logistic_normal.moments(logits[:, None] + shift, self.deviation)
         # Rounding may leave the difference of moments just below zero.
         variance = np.maximum(second - first**2, 0)
-        return OutputMoments(
-            first - expit(logits)[:, None],
-            variance,
-            shift,
-            np.broadcast_to(self.deviation**2, shift.shape),
-        )
+        return replace(found, change=first - expit(logits)[:, None], variance=variance)
 
 
 class FiniteShift:
@@ -109,17 +136,31 @@ class FiniteShift:
         self.sums = sums
         self.choices = choices
         self.operator = operator
-        # Exponentials are taken once per value, not once per value and item.
-        self.inverse_odds = np.exp(-sums, order="C")
 
-    def moments(self, x: FloatArray, items: Sequence[str], logits: FloatArray) -> OutputMoments:
+    @cached_property
+    def inverse_odds(self) -> FloatArray:
+        """Exponentials, which are taken once per value, not once per value and item."""
+        return np.exp(-self.sums, order="C")
+
+    def moments(
+        self, x: FloatArray, items: Sequence[str], logits: FloatArray | None
+    ) -> OutputMoments:
         """See `Shift.moments`."""
         own = (self.operator @ np.ascontiguousarray(x.T)).T
-        rows = [self._row(*row) for row in zip(own, items, logits, strict=True)]
+        rows = []
+        for number, (row, item) in enumerate(zip(own, items, strict=True)):
+            chosen = self.choices(item)
+            found = OutputMoments(*self._shift_moments(row, chosen))
+            if logits is not None:
+                change, variance = self._changes(row, chosen, logits[number])
+                found = replace(found, change=change, variance=variance)
+            rows.append(found)
         return OutputMoments.joined(rows, np.stack)
 
-    def _row(self, own: FloatArray, item: str, logit: float) -> OutputMoments:
-        chosen = self.choices(item)
+    def _changes(
+        self, own: FloatArray, chosen: IntArray, logit: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of the change of the sigmoid."""
         reference = expit(logit)
         scale = np.exp(own - logit)
         first, second, p = np.zeros_like(own), np.zeros_like(own), np.empty_like(own)
@@ -133,8 +174,7 @@ class FiniteShift:
             p *= p
             second += p
         change = first / len(chosen)
-        variance = np.maximum(second / len(chosen) - change**2, 0)
-        return OutputMoments(change, variance, *self._shift_moments(own, chosen))
+        return change, np.maximum(second / len(chosen) - change**2, 0)
 
     def _shift_moments(self, own: FloatArray, chosen: IntArray) -> tuple[FloatArray, FloatArray]:
         left_out = np.setdiff1d(np.arange(len(self.sums)), chosen)
@@ -169,7 +209,7 @@ class Exact:
     Raises
     ------
     InputError
-        If the sampler has no exact form.
+        If the sampler has no exact form, or a target has no exact expectation.
     """
 
     # Items share the pass over the sparse operator; more of them are no faster, but take memory.
@@ -186,22 +226,40 @@ class Exact:
             raise InputError(
                 f"{type(sampler).__name__} has no exact form: set the estimator to samples"
             )
+        for target in targets:
+            if not classifier.has_exact_expectation(target):
+                raise InputError(
+                    f"target '{target}' has no exact expectation, since there are more than two "
+                    f"classes: explain logit:{target.label}, or set the estimator to samples"
+                )
         self.classifier = classifier
         self.sampler = sampler
         self.windows = windows
         self.targets = targets
-        self._prepared: tuple[Block, Shift] | None = None
+        self._read = [classifier.output_of(target.label) for target in targets]
+        # Outputs that are explained, and whether moments of their sigmoid are needed.
+        self._outputs: dict[int, bool] = {}
+        for target, (number, _) in zip(targets, self._read, strict=True):
+            needed = self._outputs.get(number, False) or target.kind == "probability"
+            self._outputs[number] = needed
+        self._prepared: tuple[Block, dict[int, Shift]] | None = None
 
-    def prepare(self, block: Block) -> Shift:
-        """Prepare a block of windows, or a part of it, for any item; the last one is cached."""
+    def prepare(self, block: Block) -> dict[int, Shift]:
+        """Prepare a block of windows, or a part of it, for any item; the last one is cached.
+
+        Returns
+        -------
+        dict of int to Shift
+            By output that is explained.
+        """
         if self._prepared is None or self._prepared[0] != block:
             # Free the last one first, since the next one takes as much memory.
             self._prepared = None
-            self._prepared = block, self._shift(block)
+            self._prepared = block, {number: self._shift(block, number) for number in self._outputs}
         return self._prepared[1]
 
-    def _shift(self, block: Block) -> Shift:
-        weights = self.classifier.weights
+    def _shift(self, block: Block, output: int) -> Shift:
+        weights = self.classifier.maps[output]
         if isinstance(self.sampler, HasNormalShift):
             return NormalShift(*self.sampler.normal_shift(weights, self.windows, block))
         operator = window_sums(weights, self.windows, block)
@@ -215,28 +273,35 @@ class Exact:
         progress: Progress = no_progress,
     ) -> Expectations:
         """Compute exact expectations; see `Engine.expectations`."""
-        logits = self.classifier.logit(x)
+        outputs = self.classifier.outputs(x, items)
         flat = x.reshape(len(x), -1).astype(np.float64)
-        parts = []
+        parts: dict[int, list[OutputMoments]] = {number: [] for number in self._outputs}
         for part in block.parts(self._windows_at_a_time(items)):
-            parts.append(self.prepare(part).moments(flat, items, logits))
+            for number, shift in self.prepare(part).items():
+                logits = outputs[:, number] if self._outputs[number] else None
+                parts[number].append(shift.moments(flat, items, logits))
             progress(part.size * len(items))
-        moments = OutputMoments.joined(parts, partial(np.concatenate, axis=1))
-        found = _expectations(self.classifier, self.targets, logits, moments, block)
-        return require_finite(found, items)
+        join = partial(np.concatenate, axis=1)
+        moments = {number: OutputMoments.joined(found, join) for number, found in parts.items()}
+        found = [
+            (self.classifier.value(target, outputs), *moments[number].of_target(target, sign))
+            for target, (number, sign) in zip(self.targets, self._read, strict=True)
+        ]
+        return require_finite(_expectations(found, block), items)
 
     def _windows_at_a_time(self, items: Sequence[str]) -> int:
-        """Number of windows whose weighted sums do not take too much memory."""
+        """Number of windows whose weighted sums, or operators, do not take too much memory."""
         if isinstance(self.sampler, HasNormalShift):
-            return prod(self.windows.shape)
+            one = len(self._outputs) == 1
+            return prod(self.windows.shape) if one else _WINDOWS_IN_MEMORY // len(self._outputs)
         values = max(len(self.sampler.choices(item)) for item in items)
-        return max(1, _SUMS_IN_MEMORY // (8 * values))
+        return max(1, _SUMS_IN_MEMORY // (8 * values * len(self._outputs)))
 
 
 class Samples:
     """Expectations of a linear classifier over S draws, as in the paper.
 
-    The logit follows from the redrawn window alone, so that no forward pass is needed; the draws
+    The outputs follow from the redrawn window alone, so that no forward pass is needed; the draws
     are those of the dense engine.
 
     Parameters
@@ -267,6 +332,10 @@ class Samples:
         self.targets = targets
         self.samples = samples
         self.seed = seed
+        # A softmax depends on all outputs.
+        is_softmax = not all(classifier.has_exact_expectation(target) for target in targets)
+        explained = [classifier.output_of(target.label)[0] for target in targets]
+        self._outputs = range(len(classifier.maps)) if is_softmax else sorted({*explained})
 
     def expectations(
         self,
@@ -276,21 +345,29 @@ class Samples:
         progress: Progress = no_progress,
     ) -> Expectations:
         """Estimate expectations; see `Engine.expectations`."""
-        logits = self.classifier.logit(x)
+        outputs = self.classifier.outputs(x, items)
         rows = []
-        for one in zip(x, items, logits, strict=True):
+        for one in zip(x, items, outputs, strict=True):
             rows.append(self._item(*one, block))
             progress(block.size)
-        moments = OutputMoments.joined(rows, np.stack)
-        found = _expectations(self.classifier, self.targets, logits, moments, block)
-        return require_finite(found, items)
+        found = [
+            (self.classifier.value(target, outputs), *map(np.stack, zip(*moments, strict=True)))
+            for target, moments in zip(self.targets, zip(*rows, strict=True), strict=True)
+        ]
+        return require_finite(_expectations(found, block), items)
 
-    def _item(self, x: NDArray[np.float32], item: str, logit: float, block: Block) -> OutputMoments:
-        def evaluate(part: Block, draws: Tensor) -> OutputMoments:
+    def _item(
+        self, x: NDArray[np.float32], item: str, outputs: FloatArray, block: Block
+    ) -> list[tuple[FloatArray, FloatArray]]:
+        """Mean and variance (windows,) of each target's change for an item."""
+
+        def evaluate(part: Block, draws: Tensor) -> list[tuple[FloatArray, FloatArray]]:
             voxels = window_voxels(self.windows, part, len(x))
-            shifts = _shifts(draws.numpy(), x, self.classifier.weights, voxels)
-            changes = expit(logit + shifts) - expit(logit)
-            return OutputMoments(*over_draws(changes), *over_draws(shifts))
+            shifts = {
+                number: _shifts(draws.numpy(), x, self.classifier.maps[number], voxels)
+                for number in self._outputs
+            }
+            return [over_draws(self._changes(one, outputs, shifts)) for one in self.targets]
 
         found = over_parts(
             evaluate,
@@ -302,13 +379,29 @@ class Samples:
             self.samples,
             self.seed,
         )
-        return OutputMoments.joined(found, np.concatenate)
+        # By target and moment: the windows of all parts.
+        return [
+            (np.concatenate([mean for mean, _ in parts]), np.concatenate([v for _, v in parts]))
+            for parts in zip(*found, strict=True)
+        ]
+
+    def _changes(
+        self, target: Target, outputs: FloatArray, shifts: Mapping[int, FloatArray]
+    ) -> FloatArray:
+        """Change of a target (windows, draws) when the outputs (outputs,) of an item shift."""
+        number, sign = self.classifier.output_of(target.label)
+        if target.kind != "probability":
+            return sign * shifts[number]
+        if len(outputs) == 1:
+            return sign * (expit(outputs[0] + shifts[0]) - expit(outputs[0]))
+        every = np.stack([outputs[one] + shifts[one] for one in range(len(outputs))], axis=-1)
+        return softmax(every, axis=-1)[..., number] - softmax(outputs)[number]
 
 
 def _shifts(
     draws: NDArray[np.float32], x: NDArray[np.float32], weights: FloatArray, voxels: IntArray
 ) -> FloatArray:
-    """Shifts of the logit (windows, draws) for draws (windows, draws, m)."""
+    """Shifts of an output (windows, draws) for draws (windows, draws, m)."""
     flat, step = x.reshape(-1), max(1, _NUMBERS_AT_A_TIME // draws[0].size)
     shifts = np.empty(draws.shape[:2])
     for start in range(0, len(draws), step):
@@ -318,28 +411,8 @@ def _shifts(
     return shifts
 
 
-def _expectations(
-    classifier: LinearClassifier,
-    targets: Sequence[Target],
-    logits: FloatArray,
-    moments: OutputMoments,
-    block: Block,
-) -> Expectations:
-    """Assign the moments of the second class to the targets."""
-    references, changes, variances = [], [], []
-    for target in targets:
-        sign = 1 if target.label == classifier.classes[1] else -1
-        if target.kind == "probability":
-            references.append(expit(sign * logits))
-            changes.append(sign * moments.change)
-            variances.append(moments.variance)
-        else:
-            references.append(sign * logits)
-            changes.append(sign * moments.shift)
-            variances.append(moments.shift_variance)
-    shape = (len(logits), len(targets), *block.shape)
-    return Expectations(
-        np.stack(references, axis=1),
-        np.stack(changes, axis=1).reshape(shape),
-        np.stack(variances, axis=1).reshape(shape),
-    )
+def _expectations(found: Sequence[tuple[FloatArray, ...]], block: Block) -> Expectations:
+    """Join reference (items,), change and variance (items, windows) of each target."""
+    references, changes, variances = (np.stack(one, axis=1) for one in zip(*found, strict=True))
+    shape = (*references.shape, *block.shape)
+    return Expectations(references, changes.reshape(shape), variances.reshape(shape))

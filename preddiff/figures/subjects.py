@@ -16,7 +16,7 @@ from preddiff.settings.base import Positive
 
 @FIGURES.register
 class Subjects(VolumeFigureSettings, Slices):
-    """One slice of several subjects of both classes (figure 10): the last of `slices`."""
+    """One slice of several subjects of each class (figure 10): the last of `slices`."""
 
     kind: Literal["subjects"] = Field(description="subjects")
     per_class: Positive = Field(4, description="number of subjects of each class")
@@ -27,6 +27,8 @@ class Subjects(VolumeFigureSettings, Slices):
         slices = one.slices(self.slices)
         chosen = [one.of_group(label)[: self.per_class] for label in one.classifier.classes]
         names = [name for group in chosen for name in group]
+        # Of a value that is predicted, there are no classes.
+        names = names or one.names[: 2 * self.per_class]
         return subjects(
             [one.volume(name) for name in names],
             [one.relevance(name) for name in names],
@@ -54,7 +56,7 @@ def subjects(
     colormap: str,
     scale_label: str,
 ) -> Figure:
-    """Draw one slice of several subjects of both classes, all on the same scale.
+    """Draw one slice of several subjects of all classes, all on the same scale.
 
     Parameters
     ----------

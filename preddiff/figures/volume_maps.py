@@ -24,6 +24,7 @@ from preddiff.targets import Target
 # Labels of scales, by what is explained.
 _WEIGHT_OF_EVIDENCE = "relevance: weight of evidence [bits]"
 _DIFFERENCE = "relevance: difference of log-odds"
+_DIFFERENCE_OF_VALUES = "relevance: difference of {}"
 
 
 class VolumeFigureSettings(FigureSettings):
@@ -37,8 +38,8 @@ class OneSubject(FigureSettings):
 
     item: ItemName | None = Field(
         None,
-        description="subject to show; default: of the second class, the subject with the highest "
-        "predicted probability",
+        description="subject to show; default: of the last class, the subject with the highest "
+        "predicted probability or value",
     )
 
 
@@ -68,7 +69,7 @@ class VolumeMaps:
         self.dataset: xr.Dataset = open_dataset(path)
         inputs = Inputs.of(path, self.dataset.attrs)
         self.items = Items(inputs.data)
-        self.classifier = LinearClassifier.load(inputs.classifier)
+        self.classifier = LinearClassifier.load(inputs.classifier).for_items(self.items)
         self.names = [str(name) for name in self.dataset["item"].values]
         self.k = window_side(self.dataset.attrs)
         spans = [n - m for n, m in zip(self.items.space, self.classifier.space, strict=True)]
@@ -105,12 +106,28 @@ class VolumeMaps:
         if self.k is None:
             # Attributions are not evidence in bits.
             return "relevance"
-        target = Target.parse(str(self.dataset["target"].values[0]))
-        return _WEIGHT_OF_EVIDENCE if target.kind == "probability" else _DIFFERENCE
+        if not self.classifier.has_probabilities:
+            return _DIFFERENCE_OF_VALUES.format(self._value)
+        return _WEIGHT_OF_EVIDENCE if self.target.kind == "probability" else _DIFFERENCE
+
+    @property
+    def target(self) -> Target:
+        """The first target, which figures show."""
+        return Target.parse(str(self.dataset["target"].values[0]))
+
+    @property
+    def _value(self) -> str:
+        """What a classifier without probabilities puts out for the first target."""
+        label = self.target.label
+        return f"decision value, {label}" if len(self.classifier.classes) > 1 else label
 
     def weights(self) -> NDArray[np.float32]:
-        """Return the classifier's weights, NaN outside the slab."""
-        return self.on_grid(self.classifier.weights[0])
+        """Return the weights of the first target's output, NaN outside the slab.
+
+        Of two classes these are those of the second, whichever is explained.
+        """
+        number, _ = self.classifier.output_of(self.target.label)
+        return self.on_grid(self.classifier.maps[number, 0])
 
     def on_grid(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """Embed the values of the slab in a volume that is NaN elsewhere."""
@@ -118,12 +135,14 @@ class VolumeMaps:
         volume[self.classifier.slab] = values
         return volume
 
-    def probability(self, name: str) -> float:
-        """Compute the predicted probability of the second class for an item."""
-        number = self.items.number(name)
-        return float(
-            self.classifier.probability(self.items.read([number], self.classifier.slab))[0]
-        )
+    def prediction(self, name: str) -> float:
+        """Compute the probability of the last class for an item, or the first target's value."""
+        x = self.items.read([self.items.number(name)], self.classifier.slab)
+        outputs = self.classifier.outputs(x, [name])
+        shown = self.target
+        if self.classifier.has_probabilities:
+            shown = Target("probability", self.classifier.classes[-1])
+        return float(self.classifier.value(shown, outputs)[0])
 
     def of_group(self, group: str) -> list[str]:
         """List the explained items of a class."""
@@ -132,7 +151,10 @@ class VolumeMaps:
     def label(self, name: str) -> str:
         """Return the name, class and prediction of an item."""
         group = self.items.groups[self.items.number(name)]
-        return f"{name} ({group})\np({self.classifier.classes[1]}) = {self.probability(name):.2f}"
+        about = f"{name} ({group})" if group else name
+        if not self.classifier.has_probabilities:
+            return f"{about}\n{self._value}: {self.prediction(name):.3g}"
+        return f"{about}\np({self.classifier.classes[-1]}) = {self.prediction(name):.2f}"
 
     def _row(self, name: str) -> int:
         if name not in self._rows:
@@ -145,7 +167,7 @@ class VolumeMaps:
 
 
 def subject_of(maps: Sequence[VolumeMaps], item: str | None) -> str:
-    """Return the item to show; by default, that of the second class with highest probability.
+    """Return the item to show; by default, that of the last class with the highest prediction.
 
     Parameters
     ----------
@@ -156,5 +178,5 @@ def subject_of(maps: Sequence[VolumeMaps], item: str | None) -> str:
         return item
     one = maps[0]
     shared = set(one.names).intersection(*(other.names for other in maps))
-    candidates = [n for n in one.of_group(one.classifier.classes[1]) if n in shared]
-    return max(candidates or sorted(shared), key=one.probability)
+    candidates = [n for n in one.of_group(one.classifier.classes[-1]) if n in shared]
+    return max(candidates or sorted(shared), key=one.prediction)

@@ -18,7 +18,7 @@ from preddiff.figures.volume_maps import (
     subject_of,
 )
 
-WEIGHTS = "weights of the logistic regression"
+WEIGHTS = "weights of the classifier"
 
 
 @FIGURES.register

@@ -140,7 +140,9 @@ class WindowSettings(TargetSettings):
         """Distance between neighbouring windows."""
         return self.stride or 1
 
-    def estimator_for(self, classifier: Classifier, sampler: SamplerSettings) -> Estimator:
+    def estimator_for(
+        self, classifier: Classifier, sampler: SamplerSettings, targets: Sequence[Target]
+    ) -> Estimator:
         """Return the estimator that is set, or the default for a classifier and a sampler.
 
         Raises
@@ -148,20 +150,34 @@ class WindowSettings(TargetSettings):
         InputError
             If exact expectations are requested but not available.
         """
-        exact = classifier.has_exact_form and sampler.has_exact_form(len(classifier.space))
-        if self.estimator == "exact" and not exact:
-            raise InputError(no_exact_form(classifier.has_exact_form))
-        return self.estimator or ("exact" if exact else "samples")
+        has_form = classifier.has_exact_form and sampler.has_exact_form(len(classifier.space))
+        drawn = [str(one) for one in targets if not classifier.has_exact_expectation(one)]
+        if self.estimator == "exact" and (drawn or not has_form):
+            raise InputError(no_exact_form(classifier.has_exact_form, drawn if has_form else ()))
+        return self.estimator or ("samples" if drawn or not has_form else "exact")
 
     def block_for(self, classifier: Classifier) -> int:
         """Return the number of windows per block that is set, or the default for a classifier."""
         return self.block or (_BLOCK_EXACT_FORM if classifier.has_exact_form else _BLOCK)
 
 
-def no_exact_form(linear: bool) -> str:
-    """Return the message for exact expectations that are not available."""
+def no_exact_form(linear: bool, targets: Sequence[str] = ()) -> str:
+    """Return the message for exact expectations that are not available.
+
+    Parameters
+    ----------
+    linear : bool
+        Whether the classifier is linear.
+    targets : sequence of str
+        Targets that have none, if the classifier and the sampler have.
+    """
     if not linear:
         return "there are no exact expectations for networks: set the estimator to samples"
+    if targets:
+        return (
+            f"there are no exact expectations for {', '.join(targets)}, since there are more than "
+            "two classes: set the estimator to samples, or explain logits"
+        )
     return (
         "there are no exact expectations for this sampler (clipped draws, for example): set the "
         "estimator to samples"
@@ -268,13 +284,17 @@ def code_of_expectations(
 
 
 def provenance(
-    settings: WindowSettings, classifier: Classifier, sampler: SamplerSettings, seed: int
+    settings: WindowSettings,
+    classifier: Classifier,
+    sampler: SamplerSettings,
+    targets: Sequence[Target],
+    seed: int,
 ) -> dict[str, Any]:
     """Return what expectations depend on, besides items, sampler, classifier and code.
 
     An accuracy is not part of it: what is drawn at each level does not depend on it.
     """
-    estimator = settings.estimator_for(classifier, sampler)
+    estimator = settings.estimator_for(classifier, sampler, targets)
     if settings.accuracy_for(classifier) is not None:
         return {
             "k": settings.k,

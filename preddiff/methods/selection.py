@@ -152,12 +152,19 @@ def classes_of(
     return found
 
 
-def item_digests(items: Items, names: Sequence[str], classes: NDArray[np.int64]) -> list[str]:
-    """Return a digest of each explained item: name, values, and classes of its targets."""
-    return [
-        digest_json((name, items.digests[items.number(name)], [int(c) for c in row]))
-        for name, row in zip(names, classes, strict=True)
-    ]
+def item_digests(
+    items: Items, names: Sequence[str], classes: NDArray[np.int64], classifier: AnyClassifier
+) -> list[str]:
+    """Return a digest of each explained item: name, values, and classes of its targets.
+
+    What else the classifier's output for an item depends on counts too, if there is anything.
+    """
+    digests = []
+    for name, row in zip(names, classes, strict=True):
+        facts = classifier.facts_of(name)
+        about = [name, items.digests[items.number(name)], [int(c) for c in row]]
+        digests.append(digest_json([*about, facts] if facts else about))
+    return digests
 
 
 def code_of_maps(method: MethodSettings, classifier: Any) -> tuple[str, ...]:

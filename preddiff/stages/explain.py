@@ -278,14 +278,15 @@ def _slab(store: ExpectationStore | LevelStore) -> tuple[slice, ...]:
 def _request(store: ExpectationStore | LevelStore) -> tuple[Items, AnyClassifier, Request]:
     """What the engine of a store computes, if its inputs are those that it was opened with."""
     settings, inputs = _settings(store), Inputs.of(store.path, store.about)
-    items, classifier = Items(inputs.data), load_classifier(inputs.classifier)
+    items = Items(inputs.data)
+    classifier = load_classifier(inputs.classifier, items)
     windows, seed = settings.windows, store.about[PROVENANCE].get("seed", 0)
     numbers = np.asarray(array(store.group, "class_number")[:])
     sources = sources_of(inputs, items, classifier, windows.l, seed)
     now = {
         "code": digest_code(*code_of_expectations(windows, classifier, settings.sampler)),
         "classifier": classifier.digest,
-        "items": digest_json(item_digests(items, store.items, numbers)),
+        "items": digest_json(item_digests(items, store.items, numbers, classifier)),
         **settings.sampler.provenance(sources),
     }
     require_unchanged(store, now, "open")

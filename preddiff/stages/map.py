@@ -84,13 +84,14 @@ def compute_maps(
 def _fill(store: MapStore, missing: list[int], mine: Claim) -> None:
     """Compute and store the maps of some items, given as positions in the store."""
     inputs = Inputs.of(store.path, store.about)
-    items, classifier = Items(inputs.data), load_classifier(inputs.classifier)
+    items = Items(inputs.data)
+    classifier = load_classifier(inputs.classifier, items)
     method = _method(store)
     classes = np.asarray(array(store.group, "class_number")[:])
     now = {
         "code": digest_code(*code_of_maps(method, classifier)),
         "classifier": classifier.digest,
-        "items": digest_json(item_digests(items, store.items, classes)),
+        "items": digest_json(item_digests(items, store.items, classes, classifier)),
         **method.provenance(),
     }
     require_unchanged(store, now, "open-maps")

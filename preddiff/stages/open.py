@@ -163,14 +163,15 @@ def open_expectations(
 
 
 def _wanted(inputs: Inputs, settings: ExpectationSettings, seed: int, out: Path) -> _Wanted:
-    items, classifier = Items(inputs.data), load_classifier(inputs.classifier)
+    items = Items(inputs.data)
+    classifier = load_classifier(inputs.classifier, items)
     require_fit(items, classifier)
     windows = settings.windows
     names = chosen_items(items, windows)
     targets = chosen_targets(windows, classifier)
     table = None if inputs.predictions is None else read_predictions(inputs.predictions)
     classes = target_classes(targets, names, classifier, table)
-    digests = item_digests(items, names, classes)
+    digests = item_digests(items, names, classes, classifier)
     grid = Windows(classifier.space, windows.k, windows.stride_or_default)
     if settings.sampler.needs_surroundings:
         if windows.l is None:
@@ -181,7 +182,7 @@ def _wanted(inputs: Inputs, settings: ExpectationSettings, seed: int, out: Path)
         "items": digest_json(digests),
         "classifier": classifier.digest,
         "code": digest_code(*code_of_expectations(windows, classifier, settings.sampler)),
-        **provenance(windows, classifier, settings.sampler, seed),
+        **provenance(windows, classifier, settings.sampler, targets, seed),
         **settings.sampler.provenance(sources_of(inputs, items, classifier, windows.l, seed)),
     }
     return _Wanted(

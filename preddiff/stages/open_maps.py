@@ -78,13 +78,14 @@ def open_maps(inputs: Inputs, method: MethodSettings, seed: int, out: Path) -> l
     InputError
         If the settings do not fit the classifier.
     """
-    items, classifier = Items(inputs.data), load_classifier(inputs.classifier)
+    items = Items(inputs.data)
+    classifier = load_classifier(inputs.classifier, items)
     require_fit(items, classifier)
     names = chosen_items(items, method)
     targets = chosen_targets(method, classifier, method.default_target)
     table = None if inputs.predictions is None else read_predictions(inputs.predictions)
     classes = target_classes(targets, names, classifier, table)
-    digests = item_digests(items, names, classes)
+    digests = item_digests(items, names, classes, classifier)
     nodes = classifier.nodes(targets, {})
     if method.named_layers:
         # An unknown layer is reported now, instead of by each job.

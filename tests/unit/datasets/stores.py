@@ -21,6 +21,8 @@ def write_store(
     truth: np.ndarray | None = None,
     classes: Sequence[str] = (),
     numbers: Sequence[int] | None = None,
+    value: tuple[str, np.ndarray] | None = None,
+    nuisance: tuple[Sequence[str], np.ndarray] | None = None,
 ) -> Items:
     """Write items: volumes (n, x, y, z) if there is an affine, else images (n, channels, y, x)."""
     n = len(values)
@@ -41,8 +43,18 @@ def write_store(
         "training": [True] * n if training is None else training,
         "digest": [f"digest-{number}" for number in range(n)],
     }
-    coordinates = {name: ("item", np.array(column)) for name, column in columns.items()}
-    about = {"classes": list(classes)} | ({} if affine is None else {"affine": affine.tolist()})
+    coordinates: dict[str, Any] = {
+        name: ("item", np.array(column)) for name, column in columns.items()
+    }
+    about: dict[str, Any] = {"classes": list(classes)} | (
+        {} if affine is None else {"affine": affine.tolist()}
+    )
+    if value is not None:
+        about["value_name"] = value[0]
+        coordinates["value"] = ("item", value[1])
+    if nuisance is not None:
+        coordinates["nuisance_variable"] = ("nuisance_variable", np.array(nuisance[0]))
+        coordinates["nuisance"] = (("item", "nuisance_variable"), nuisance[1])
     create(path, variables, coordinates, {}, about)
     group = zarr.open_group(path, mode="r+", use_consolidated=False)
     for name, written in (("intensity", values), ("truth", truth)):
