@@ -66,9 +66,9 @@ class Registry(Generic[Kind]):
         self.names()
         return self._kinds[name]
 
-    def only(self, wanted: Callable[[Any], bool]) -> "Registry[Kind]":
-        """Return a registry, without a default, of the kinds that fulfil a condition."""
-        found: Registry[Kind] = Registry(self.package, self.key)
+    def only(self, wanted: Callable[[Any], bool], default: str | None = None) -> "Registry[Kind]":
+        """Return a registry of the kinds that fulfil a condition, with another default."""
+        found: Registry[Kind] = Registry(self.package, self.key, default)
         found._kinds = {self.name_of(kind): kind for kind in self if wanted(kind)}
         found._complete = True
         return found

@@ -120,12 +120,13 @@ class Plan(Paths):
 
     @property
     def classifier_kinds(self) -> list[type[ClassifierSettings]]:
-        """All kinds of classifiers; there is a rule for each."""
-        return list(CLASSIFIERS)
+        """A kind of classifiers for each subcommand that makes some; there is a rule for each."""
+        return list({kind.command: kind for kind in CLASSIFIERS}.values())
 
     def classifiers(self, kind: type[ClassifierSettings]) -> list[str]:
-        """Names of the classifiers of a kind."""
-        return [name for name, one in self.study.classifiers.items() if type(one) is kind]
+        """Names of the classifiers that are made by the same subcommand as those of a kind."""
+        classifiers = self.study.classifiers.items()
+        return [name for name, one in classifiers if one.command == kind.command]
 
     def classifier_arguments(self, classifier: str) -> list[str]:
         """Arguments of the subcommand that makes a classifier, except the output folder."""

@@ -82,6 +82,11 @@ class DatasetSettings(Settings):
         return None
 
     @property
+    def nuisance_variables(self) -> tuple[str, ...]:
+        """Names of the variables that can be regressed out of the items' values."""
+        return ()
+
+    @property
     def has_truth(self) -> bool:
         """Whether masks of the voxels that a map should find are available."""
         return False

@@ -121,6 +121,11 @@ class VolumeSettings(DatasetSettings, Columns):
         return self.value
 
     @property
+    def nuisance_variables(self) -> tuple[str, ...]:
+        """Columns of nuisance variables."""
+        return tuple(self.nuisance)
+
+    @property
     def has_truth(self) -> bool:
         """Whether the table has masks of lesions."""
         return self.truth is not None

@@ -78,6 +78,7 @@ def read_kind(arguments: argparse.Namespace, kinds: Registry[Any], **given: Any)
     if found is None:
         kind = _kind(arguments, kinds)
         found = _collected(arguments, kind, all_kinds=kinds) | given
+        found[kinds.key] = kinds.name_of(kind)
     else:
         kind = _kind(argparse.Namespace(**{kinds.key: kinds.tag(found)}), kinds)
     return validate(kind, found, _SOURCE)

@@ -122,6 +122,9 @@ class Study(Settings):
             return
         _require_known(f"{where}.dataset", name, self.datasets)
         _check_fit(f"{where}.dataset", classifier, name, self.datasets[name])
+        problem = classifier.problem_with(self.datasets[name])
+        if problem is not None:
+            raise ValueError(f"{where}.{problem}")
 
     def _check_explanation(self, where: str, explanation: MethodSettings) -> None:
         _require_known(f"{where}.classifier", explanation.classifier, self.classifiers)

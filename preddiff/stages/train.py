@@ -1,80 +1,143 @@
-"""Stage train: cross-validate and fit the L2 logistic regression."""
+"""Stage train: cross-validate and fit a linear classifier or regression of a cohort."""
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from preddiff.classifiers.base import CLASSIFIERS
 from preddiff.classifiers.linear import LinearClassifier
-from preddiff.classifiers.logistic import Logistic, cross_validate, fit
+from preddiff.classifiers.linear_scores import predicted, require_enough, scores
+from preddiff.classifiers.linear_training import (
+    CrossValidation,
+    Fit,
+    LinearSettings,
+    TrainingSet,
+    cross_validate,
+    fit,
+)
+from preddiff.classifiers.nuisance import Nuisance, columns_of
 from preddiff.datasets.items import Items
 from preddiff.datasets.slab import on_grid, save_volume, slab_of
-from preddiff.settings.options import add_path, add_seed, add_settings, read_settings
+from preddiff.errors import InputError
+from preddiff.settings.options import add_path, add_seed, add_settings, read_kind
 from preddiff.storage.writers import write_json, write_tsv
+from preddiff.windows import FloatArray, IntArray
+
+COMMAND = "train"
+# Kinds that this stage makes.
+_KINDS = CLASSIFIERS.only(lambda kind: kind.command == COMMAND, default="logistic")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the subcommand."""
     add_path(parser, "--data", "data store")
-    add_settings(parser, Logistic)
+    add_settings(parser, _KINDS, "dataset")
     add_path(parser, "--out", "folder for the classifier")
     add_seed(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Train and store the classifier."""
-    train(arguments.data, read_settings(arguments, Logistic), arguments.seed, arguments.out)
+    # The data store is given instead of the dataset's name.
+    settings = read_kind(arguments, _KINDS, dataset="data")
+    train(arguments.data, settings, arguments.seed, arguments.out)
 
 
-def train(data: Path, settings: Logistic, seed: int, out: Path) -> None:
+def train(data: Path, settings: LinearSettings, seed: int, out: Path) -> None:
     """Train a classifier on a data store.
 
     Writes `cv.json`, `cv.tsv` (one row per training item), `weights.npy`, `weights.nii.gz` (on
-    the volumes' grid, 0 outside the slab) and, last, `classifier.json`.
+    the volumes' grid, 0 outside the slab; of several outputs, one volume each) and, last,
+    `classifier.json`.
 
     Raises
     ------
     InputError
-        If the slab does not fit the volumes, or there are too few items for the folds.
+        If the slab does not fit the volumes, there are too few items for the folds, or nothing to
+        predict.
     """
     items = Items(data)
     slab = slab_of(items, settings)
+    classes, y = _wanted(items, settings)
     numbers = np.flatnonzero(items.training)
+    y = y[numbers]
+    require_enough(settings, y, classes)
+    names, design = columns_of(settings.regress_out, items)
     x = items.read(numbers, slab)
-    y = np.array([items.groups[n] == items.classes[1] for n in numbers])
-    rows = x.reshape(len(x), -1)
-    score = cross_validate(
-        rows, y, settings.C, folds=settings.folds, inner_folds=settings.inner_folds, seed=seed
-    )
-    fitted = fit(rows, y, settings.C, inner_folds=settings.inner_folds, seed=seed)
+    rows = TrainingSet(x.reshape(len(x), -1), y, design[numbers])
+    validated = cross_validate(settings, rows, seed)
+    fitted = fit(settings, rows, seed)
+    nuisance = Nuisance(tuple(settings.regress_out), names, fitted.nuisance)
     classifier = LinearClassifier(
-        weights=fitted.weights.reshape(x.shape[1:]),
-        intercept=fitted.intercept,
-        classes=(items.classes[0], items.classes[1]),
+        weights=_maps(fitted, x.shape[1:]),
+        intercept=fitted.intercepts if len(fitted.intercepts) > 1 else float(fitted.intercepts[0]),
+        classes=classes,
         training_size=len(numbers),
         corner=tuple(part.start for part in slab),
+        has_probabilities=settings.has_probabilities,
+        nuisance=nuisance if names else None,
     )
     out.mkdir(parents=True, exist_ok=True)
-    _write_scores(out, items, numbers, y, score)
-    save_volume(on_grid(classifier.weights[0], slab, items), items.affine, out / "weights.nii.gz")
-    classifier.save(out, {"C": fitted.C, "settings": settings.model_dump(mode="json")})
-
-
-def _write_scores(
-    out: Path, items: Items, numbers: np.ndarray, y: np.ndarray, score: dict[str, Any]
-) -> None:
-    per_item = pd.DataFrame(
-        {
-            "item": [items.names[n] for n in numbers],
-            "group": [items.groups[n] for n in numbers],
-            "fold": score["fold"],
-            "probability": score["probability"],
-            "correct": (np.array(score["probability"]) > 0.5) == y,
-        }
-    )
-    summary = {key: value for key, value in score.items() if key not in ("fold", "probability")}
-    summary = {"classes": list(items.classes), "items": len(numbers), **summary}
-    write_tsv(per_item, out / "cv.tsv")
+    write_tsv(_table(items, numbers, settings, classes, y, validated), out / "cv.tsv")
+    names_of = {"value": classes[0]} if settings.predicts_values else {"classes": list(classes)}
+    summary = {**names_of, "items": len(numbers), **scores(settings, y, validated)}
     write_json(summary, out / "cv.json")
+    volumes = [on_grid(weights[0], slab, items) for weights in classifier.maps]
+    volume = np.stack(volumes, axis=-1) if len(volumes) > 1 else volumes[0]
+    save_volume(volume, items.affine, out / "weights.nii.gz")
+    about = settings.model_dump(mode="json", exclude={"dataset"})
+    classifier.save(out, {settings.penalty: fitted.penalty, "settings": about})
+
+
+def _wanted(
+    items: Items, settings: LinearSettings
+) -> tuple[tuple[str, ...], IntArray | FloatArray]:
+    """Names of what is predicted, and for each item the number of its class, or its value."""
+    if settings.predicts_values:
+        if items.value_name is None:
+            raise InputError(
+                f"{items.path} has no values to predict: name a column with numbers as the "
+                "dataset's `value`"
+            )
+        return (items.value_name,), items.values
+    if len(items.classes) < 2:
+        raise InputError(
+            f"{items.path} has no classes: name the column with the subjects' classes as the "
+            "dataset's `group`"
+        )
+    return items.classes, items.class_numbers
+
+
+def _maps(fitted: Fit, shape: tuple[int, ...]) -> FloatArray:
+    """Weights of the input's shape; of a single output, without an axis of outputs."""
+    maps = fitted.weights.reshape(-1, *shape)
+    return maps if len(maps) > 1 else maps[0]
+
+
+def _table(
+    items: Items,
+    numbers: IntArray,
+    settings: LinearSettings,
+    classes: tuple[str, ...],
+    y: IntArray | FloatArray,
+    found: CrossValidation,
+) -> pd.DataFrame:
+    """One row per training item, with what the model that has not seen it says of it."""
+    columns: dict[str, object] = {"item": [items.names[n] for n in numbers]}
+    if settings.predicts_values:
+        prediction = found.outputs[:, 0]
+        columns |= {"fold": found.fold, "value": y, "prediction": prediction}
+        return pd.DataFrame({**columns, "error": prediction - y})
+    columns |= {"group": [items.groups[n] for n in numbers], "fold": found.fold}
+    output = "probability" if settings.has_probabilities else "value"
+    chosen = predicted(settings, found.outputs)
+    if found.outputs.shape[1] == 1:
+        columns[output] = found.outputs[:, 0]
+    else:
+        columns["predicted"] = [classes[number] for number in chosen]
+        pairs = zip(classes, found.outputs.T, strict=True)
+        columns |= {f"{output}:{name}": column for name, column in pairs}
+    columns["correct"] = chosen == y
+    return pd.DataFrame(columns)

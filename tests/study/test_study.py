@@ -214,7 +214,7 @@ def test_an_input_file_redoes_what_was_learnt_from_it(study) -> None:
         ("evidence.py", "return -np.asarray", "return -2 * np.asarray", LAST),
         ("errors.py", "class InputError", "class Other:\n    pass\n\n\nclass InputError", set()),
         ("windows.py", "choose k between 1", "take a k between 1", set()),
-        ("classifiers/logistic.py", "folds of the cross-validation", "parts", set()),
+        ("classifiers/linear_training.py", "folds of the cross-validation", "parts", set()),
         ("engines/incremental/engine.py", "_WORTHWHILE = 0.75", "_WORTHWHILE = 0.5", set()),
         (None, "", "", set()),
     ],

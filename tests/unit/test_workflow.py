@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preddiff.classifiers.base import CLASSIFIERS
 from preddiff.paths import distinct_names, pattern, trackable
 from preddiff.settings.base import validate
 from preddiff.settings.study import Study
@@ -298,3 +299,15 @@ def test_resources_grow_with_each_attempt() -> None:
 
 def test_files_with_braces_are_left_to_the_stage() -> None:
     assert trackable(Path("a/b.nii.gz")) and not trackable(Path("a/{b}.nii.gz"))
+
+
+def test_kinds_that_one_subcommand_makes_share_a_rule(settings: dict[str, Any]) -> None:
+    settings["classifiers"]["svm"] = {"kind": "svm", "dataset": "cohort"}
+    plan = plan_of(settings)
+    rules = {kind.command: plan.classifiers(kind) for kind in plan.classifier_kinds}
+    assert rules["train"] == ["logistic", "svm"]
+    made = [name for names in rules.values() for name in names]
+    assert sorted(made) == sorted(settings["classifiers"])
+    for kind in plan.classifier_kinds:
+        same = [one for one in CLASSIFIERS if one.command == kind.command]
+        assert {(one.files, one.is_light) for one in same} == {(kind.files, kind.is_light)}

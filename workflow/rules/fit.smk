@@ -1,7 +1,7 @@
 # Classifiers, their predictions, and patch Gaussians.
 
 
-# One rule for each kind of classifier: train, train_digits, torchvision, module.
+# One rule for each subcommand that makes classifiers: train, train_digits, torchvision, module, ...
 for kind in plan.classifier_kinds:
 
     rule:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preddiff.classifiers.logistic import Logistic
+from preddiff.classifiers.logistic import LogisticClassifier
 from preddiff.datasets.volumes import Columns
 from preddiff.errors import InputError
 from preddiff.figures.base import FIGURES
@@ -83,7 +83,8 @@ def test_people_give_names_or_a_number_of_items(words: list[str], items: Any) ->
 
 @pytest.mark.parametrize(("words", "C"), [(["0.5"], 0.5), (["0.1", "10"], [0.1, 10.0])])
 def test_people_give_one_penalty_or_several(words: list[str], C: Any) -> None:
-    assert read_settings(parsed(Logistic, "--C", *words), Logistic).C == C
+    given = ("--kind", "logistic", "--dataset", "cohort", "--C", *words)
+    assert read_settings(parsed(LogisticClassifier, *given), LogisticClassifier).C == C
 
 
 def test_nested_settings_have_their_options_among_the_others() -> None:

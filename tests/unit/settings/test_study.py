@@ -122,6 +122,31 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
             "classifiers.logistic: unknown kind 'magic': valid kinds are",
         ),
         ("classifiers.logistic", {"dataset": "cohort"}, "the key 'kind' is required"),
+        (
+            "classifiers.logistic.regress_out",
+            ["age"],
+            "classifiers.logistic.regress_out: 'age' is not among the dataset's `nuisance` columns",
+        ),
+        (
+            "classifiers.logistic",
+            {"kind": "regression", "dataset": "cohort"},
+            "classifiers.logistic.dataset: a regression needs a column with numbers",
+        ),
+        (
+            "datasets.cohort",
+            {"table": "a.tsv", "group": None, "value": "age"},
+            "classifiers.logistic.dataset: a classifier needs a column with classes",
+        ),
+        (
+            "explanations.conditional.targets",
+            ["value:patient"],
+            "classifier's outputs are classes: write probability:patient or logit:patient",
+        ),
+        (
+            "explanations.conditional.targets",
+            ["logit:old"],
+            "'logit:old' is not a class; the .* are",
+        ),
         ("classifiers.logistic", "cohort", "classifiers.logistic: keys and their values"),
         ("classifiers.a-summary", {"kind": "digits", "dataset": "digits"}, "reserved for tables"),
         ("datasets.cohort.table", "a.tsv", "datasets.cohort: give exactly one of"),

@@ -36,8 +36,10 @@ NUMBERS = [
     *(
         f"classifiers/{name}.py"
         for name in (
-            "linear", "logistic", "network", "digits", "hooks", "layers", "precision", "readout",
-            "standardisation", "activations", "excitation", "excitation_rules",
+            "linear", "linear_nodes", "linear_scores", "linear_training", "logistic", "nuisance",
+            "regression", "ridge", "svm",
+            "network", "digits", "hooks", "layers", "precision", "readout", "standardisation",
+            "activations", "excitation", "excitation_rules",
             "explanation_network", "parts", "srae", "srae_losses", "srae_training",
         )
     ),
@@ -68,6 +70,7 @@ MAKE_NO_NUMBERS = {
     "datasets.volumes.VolumeSettings.channels": _PLANNED,
     "datasets.volumes.VolumeSettings.class_names": _PLANNED,
     "datasets.volumes.VolumeSettings.value_name": _PLANNED,
+    "datasets.volumes.VolumeSettings.nuisance_variables": _PLANNED,
     "datasets.volumes._of": _TEXT,
     "datasets.volumes.VolumeSettings.has_truth": _PLANNED,
     "datasets.volumes.Cohort.given_table": _PLANNED,
@@ -85,7 +88,10 @@ FIGURES = "figure"
 
 # The default study, and kinds that it does not have.
 MORE = {
-    "datasets": {"images": {"images": "images"}},
+    "datasets": {
+        "images": {"images": "images"},
+        "everyone": {"table": "people.tsv", "group": None, "value": "age", "nuisance": ["sex"]},
+    },
     "classifiers": {
         "module": {
             "kind": "module", "module": "own.py:network", "crop": 8, "resize": 8,
@@ -93,6 +99,11 @@ MORE = {
         },
         "torchvision": {"kind": "torchvision", "name": "alexnet", "crop": 8, "resize": 8},
         "explained": {"kind": "explanation-network", "classifier": "network", "classes": ["3"]},
+        "ridge": {"kind": "ridge", "dataset": "cohort"},
+        "svm": {"kind": "svm", "dataset": "cohort"},
+        "regression": {
+            "kind": "regression", "dataset": "everyone", "regress_out": ["sex"],
+        },
     },
     "samplers": {"own": {"kind": "module", "module": "own.py:sampler"}},
     "explanations": {
@@ -105,6 +116,7 @@ MORE = {
             "classifier": "logistic", "method": "module", "module": "own.py:method",
         },
         "gradients": {"classifier": "logistic", "method": "sensitivity"},
+        "decision": {"classifier": "svm", "sampler": "grey", "k": 2},
         "concepts": {"classifier": "network", "method": "concepts", "targets": ["layer:relu4"]},
         "explained": {"classifier": "explained", "sampler": "grey", "k": 2},
         "captum": {"classifier": "network", "method": "captum", "algorithm": "LRP"},
@@ -237,7 +249,7 @@ def test_a_doubled_grey_value_is_noticed(copy: Path) -> None:
     assert wrong != text
     path.write_text(wrong)
     changed = _changed(copy)
-    grey = {"grey", "digits-grey", "torchvision", "explained"}
+    grey = {"grey", "digits-grey", "torchvision", "explained", "decision"}
     assert changed == {f"{kind} {name}" for kind in (OPEN, STORED) for name in grey}
 
 
@@ -266,7 +278,7 @@ def test_engines_and_samplers_are_told_apart(copy: Path) -> None:
     linear = {
         name
         for name, one in _study().explanations.items()
-        if one.redraws_windows and one.classifier == "logistic"
+        if one.redraws_windows and one.classifier in ("logistic", "svm")
     }
     changed = {name.removeprefix(f"{STORED} ") for name in _changed(copy) & EXPECTATIONS}
     assert changed == linear

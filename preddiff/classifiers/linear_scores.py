@@ -1,0 +1,130 @@
+"""Scores of cross-validated linear models: accuracy and ROC-AUC, or mean absolute error and r."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from preddiff.classifiers.linear_training import CrossValidation, LinearSettings
+from preddiff.errors import InputError
+from preddiff.windows import FloatArray, IntArray
+
+
+def require_enough(
+    settings: LinearSettings, y: IntArray | FloatArray, classes: Sequence[str]
+) -> None:
+    """Check that there are enough rows for the folds, and something to predict.
+
+    Parameters
+    ----------
+    settings : LinearSettings
+    y : int64 or float64 array (n,)
+        Number of each row's class, or its value.
+    classes : sequence of str
+        Names of the classes, or of the value.
+
+    Raises
+    ------
+    InputError
+        If a class, or all rows, have fewer members than folds, or all values are the same.
+    """
+    if settings.predicts_values:
+        if len(np.unique(y)) < 2:
+            raise InputError(
+                f"'{classes[0]}' is the same for all subjects that the regression is trained on: "
+                "choose another `value` column"
+            )
+        _require_members(settings.folds, len(y), f"{len(y)} subjects have a '{classes[0]}'")
+        return
+    counts = np.bincount(np.asarray(y, dtype=np.int64), minlength=len(classes))
+    smallest = int(np.argmin(counts))
+    count = int(counts[smallest])
+    about = f"the smaller class has {count}"
+    if len(classes) > 2:
+        about = f"class '{classes[smallest]}' has {count}"
+    _require_members(settings.folds, count, about, " of each class")
+
+
+def _require_members(folds: int, count: int, about: str, each: str = "") -> None:
+    if count < folds:
+        advice = f"set the classifier's `folds` to {count} or less"
+        if count < 2:
+            advice = "add subjects"
+        raise InputError(
+            f"{folds} folds need at least {folds} subjects{each}, but {about}: {advice}"
+        )
+
+
+def scores(
+    settings: LinearSettings, y: IntArray | FloatArray, found: CrossValidation
+) -> dict[str, Any]:
+    """Score what the models of the folds say of the rows that they have not seen.
+
+    Parameters
+    ----------
+    settings : LinearSettings
+    y : int64 or float64 array (n,)
+        Number of each row's class, or its value.
+    found : CrossValidation
+
+    Returns
+    -------
+    dict
+        Of classes: accuracy per fold, their mean and standard deviation, ROC-AUC over all held-out
+        outputs (of more than two classes, the mean of each against the rest) and the confusion
+        table (rows: true, columns: predicted). Of values: mean absolute error per fold, over all
+        rows, and of predicting the mean of the other folds instead; and Pearson's r over all rows.
+        The penalty of each fold.
+    """
+    kinds = _of_values if settings.predicts_values else _of_classes
+    return {
+        "folds": settings.folds,
+        **kinds(settings, y, found),
+        f"{settings.penalty}_per_fold": [one.penalty for one in found.fits],
+    }
+
+
+def predicted(settings: LinearSettings, outputs: FloatArray) -> IntArray:
+    """Number of the class that is predicted, (n,), for outputs (n, columns)."""
+    if outputs.shape[1] > 1:
+        return np.asarray(outputs.argmax(axis=1))
+    threshold = 0.5 if settings.has_probabilities else 0.0
+    return (outputs[:, 0] > threshold).astype(np.int64)
+
+
+def _of_classes(
+    settings: LinearSettings, y: IntArray | FloatArray, found: CrossValidation
+) -> dict[str, Any]:
+    from sklearn.metrics import confusion_matrix, roc_auc_score
+
+    chosen = predicted(settings, found.outputs)
+    correct = chosen == y
+    accuracies = [float(correct[found.fold == fold].mean()) for fold in range(settings.folds)]
+    columns = found.outputs.shape[1]
+    wanted = [y == number for number in range(columns)] if columns > 1 else [y == 1]
+    areas = [roc_auc_score(*pair) for pair in zip(wanted, found.outputs.T, strict=True)]
+    return {
+        "accuracy_per_fold": accuracies,
+        "accuracy_mean": float(np.mean(accuracies)),
+        "accuracy_std": float(np.std(accuracies, ddof=1)),
+        "roc_auc": float(np.mean(areas)),
+        "confusion": confusion_matrix(y, chosen).tolist(),
+    }
+
+
+def _of_values(
+    settings: LinearSettings, y: IntArray | FloatArray, found: CrossValidation
+) -> dict[str, Any]:
+    from scipy.stats import pearsonr
+
+    values, folds = found.outputs[:, 0], range(settings.folds)
+    errors = np.abs(values - y)
+    means = np.array([y[found.fold != fold].mean() for fold in folds])
+    # A model that says the same of all subjects correlates with nothing.
+    varies = len(np.unique(values)) > 1
+    return {
+        "mean_absolute_error_per_fold": [float(errors[found.fold == n].mean()) for n in folds],
+        "mean_absolute_error": float(errors.mean()),
+        "mean_absolute_error_of_mean": float(np.abs(y - means[found.fold]).mean()),
+        "pearson_r": float(pearsonr(values, y).statistic) if varies else None,
+    }
