@@ -84,7 +84,7 @@ class Classifier(Protocol):
         """Definitions that the output depends on: roots of `digest_code`."""
         ...
 
-    def facts_of(self, item: str) -> list[float]:
+    def facts_of(self, item: str) -> list[float | str]:
         """What the output for an item depends on besides its values and the digest."""
         ...
 
@@ -145,6 +145,8 @@ class ClassifierSettings(Settings):
         Whether it is evaluated by forward passes, which are faster on a GPU.
     has_exact_form, has_layers : bool
         Capabilities of the classifier that is made; see `Classifier`.
+    has_folds : bool
+        Whether the models of the folds of its cross-validation are stored.
     """
 
     command: ClassVar[str]
@@ -154,6 +156,7 @@ class ClassifierSettings(Settings):
     is_network: ClassVar[bool] = True
     has_exact_form: ClassVar[bool] = False
     has_layers: ClassVar[bool] = True
+    has_folds: ClassVar[bool] = False
 
     @property
     def ranks_classes(self) -> bool:

@@ -50,6 +50,8 @@ class LinearClassifier:
         What nuisance variables of items add to the outputs.
     offsets : mapping of str to float64 array (outputs,), optional
         What they add for each of some items, by name; see `for_items`.
+    models : mapping of str to LinearClassifier, optional
+        By name of some items: the model by which they are seen in place of this one.
     """
 
     weights: FloatArray
@@ -60,6 +62,7 @@ class LinearClassifier:
     has_probabilities: bool = True
     nuisance: Nuisance | None = None
     offsets: Mapping[str, FloatArray] | None = None
+    models: "Mapping[str, LinearClassifier] | None" = None
 
     has_exact_form: ClassVar[bool] = True
     has_layers: ClassVar[bool] = False
@@ -152,9 +155,15 @@ class LinearClassifier:
         added = self.nuisance.offsets(items)
         return replace(self, offsets=dict(zip(items.names, added, strict=True)))
 
-    def facts_of(self, item: str) -> list[float]:
+    def model_of(self, item: str) -> "LinearClassifier":
+        """Return the model that an item is seen by: this one, unless it has one of its own."""
+        return self if self.models is None else self.models.get(item, self)
+
+    def facts_of(self, item: str) -> list[float | str]:
         """What the outputs for an item depend on besides its values and the classifier's digest."""
-        return [] if self.offsets is None else [float(one) for one in self.offsets[item]]
+        model = self.model_of(item)
+        own: list[float | str] = [] if model is self else [model.digest]
+        return own + ([] if model.offsets is None else model.offsets[item].tolist())
 
     def count_maps(self, layer: str) -> int:
         """Refuse to look for feature maps.
@@ -195,6 +204,10 @@ class LinearClassifier:
         InputError
             If nuisance variables are needed, but not known.
         """
+        if self.models is not None and items is not None:
+            models = [replace(self.model_of(item), models=None) for item in items]
+            pairs = zip(models, range(len(x)), items, strict=True)
+            return np.concatenate([one.outputs(x[n : n + 1], [item]) for one, n, item in pairs])
         rows = x.reshape(len(x), -1).astype(np.float64, copy=False)
         # One product per row, since BLAS may round a row differently in batches of other sizes.
         columns = [

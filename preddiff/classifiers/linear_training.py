@@ -9,6 +9,7 @@ from pydantic import Field
 from scipy import linalg
 
 from preddiff.classifiers.base import ClassifierSettings
+from preddiff.classifiers.held_out import FOLDS, ITEMS
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.nuisance import after_regression
 from preddiff.datasets.base import DatasetSettings
@@ -31,11 +32,18 @@ class LinearSettings(ClassifierSettings, Slab):
     """
 
     command: ClassVar[str] = "train"
-    files: ClassVar[tuple[str, ...]] = ("weights.npy", "weights.nii.gz", "cv.json", "cv.tsv")
+    files: ClassVar[tuple[str, ...]] = (
+        "weights.npy",
+        "weights.nii.gz",
+        "cv.json",
+        "cv.tsv",
+        f"{FOLDS}/{ITEMS}",
+    )
     dimensions: ClassVar[int] = 3
     is_network: ClassVar[bool] = False
     has_exact_form: ClassVar[bool] = True
     has_layers: ClassVar[bool] = False
+    has_folds: ClassVar[bool] = True
     penalty: ClassVar[str]
     predicts_values: ClassVar[bool] = False
 

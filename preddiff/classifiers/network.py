@@ -112,7 +112,7 @@ class Network:
             found[name] = None if name in found else number
         return found
 
-    def facts_of(self, item: str) -> list[float]:
+    def facts_of(self, item: str) -> list[float | str]:
         """Nothing: the output depends on the item's values only."""
         return []
 

@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from preddiff.classifiers.base import CLASSIFIERS, Unit, kind_of
+from preddiff.classifiers.held_out import held_out
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import KIND, Network, check, prepared
 from preddiff.classifiers.networks import NetworkSettings
@@ -17,7 +18,9 @@ from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 
 
-def load_classifier(folder: Path, items: Items | None = None) -> LinearClassifier | Network:
+def load_classifier(
+    folder: Path, items: Items | None = None, *, by_fold: bool = False
+) -> LinearClassifier | Network:
     """Read a stored classifier.
 
     Parameters
@@ -25,11 +28,14 @@ def load_classifier(folder: Path, items: Items | None = None) -> LinearClassifie
     folder : Path
     items : Items, optional
         Items that are explained, for classifiers whose output depends on nuisance variables.
+    by_fold : bool
+        Whether training items are seen by the models of the folds that held them out.
 
     Raises
     ------
     InputError
-        If files are missing or damaged, or the items have no such variables.
+        If files are missing or damaged, the items have no such variables, or there are no models of
+        folds.
     """
     path = folder / "classifier.json"
     try:
@@ -39,9 +45,14 @@ def load_classifier(folder: Path, items: Items | None = None) -> LinearClassifie
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: not a stored classifier, or damaged ({error})") from None
     if kind == KIND:
+        if by_fold:
+            raise InputError(f"{folder}: held_out needs models of folds, which a network has not")
         return Network.load(folder)
     classifier = LinearClassifier.load(folder)
-    return classifier if items is None else classifier.for_items(items)
+    if items is None:
+        return classifier
+    classifier = classifier.for_items(items)
+    return held_out(classifier, folder, items) if by_fold else classifier
 
 
 def unit_of(folder: Path, layer: str, number: int) -> Unit | None:

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import Field
 
+from preddiff.classifiers.held_out import HELD_OUT, held_out
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
@@ -18,7 +19,7 @@ from preddiff.settings.base import ItemName
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.maps import open_relevance
 from preddiff.storage.relevance import window_side
-from preddiff.storage.stores import open_dataset
+from preddiff.storage.stores import PROVENANCE, open_dataset
 from preddiff.targets import Target
 
 # Labels of scales, by what is explained.
@@ -70,6 +71,8 @@ class VolumeMaps:
         inputs = Inputs.of(path, self.dataset.attrs)
         self.items = Items(inputs.data)
         self.classifier = LinearClassifier.load(inputs.classifier).for_items(self.items)
+        if self.dataset.attrs[PROVENANCE].get(HELD_OUT, False):
+            self.classifier = held_out(self.classifier, inputs.classifier, self.items)
         self.names = [str(name) for name in self.dataset["item"].values]
         self.k = window_side(self.dataset.attrs)
         spans = [n - m for n, m in zip(self.items.space, self.classifier.space, strict=True)]

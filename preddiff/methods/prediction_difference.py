@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from preddiff.classifiers.base import Classifier
+from preddiff.classifiers.held_out import HELD_OUT
+from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import NetworkNodes
 from preddiff.classifiers.readout import Readout
 from preddiff.devices import device_of
 from preddiff.engines import linear
 from preddiff.engines.base import Engine
 from preddiff.engines.dense import Dense
+from preddiff.engines.held_out import ByModel
 from preddiff.engines.incremental.engine import Incremental
 from preddiff.errors import InputError
 from preddiff.methods.base import METHODS, MethodSettings, TargetSettings
@@ -85,6 +88,12 @@ class WindowSettings(TargetSettings):
     )
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="arithmetic of networks; tf32 needs a GPU"
+    )
+
+    held_out: bool = Field(
+        False,
+        description="explain each training item by the model of its fold in the cross-validation, "
+        "which has not seen it, instead of the model of all training items",
     )
 
     @model_validator(mode="after")
@@ -304,6 +313,7 @@ def provenance(
             "precision": settings.precision,
         }
     found: dict[str, Any] = {
+        **({HELD_OUT: True} if settings.held_out else {}),
         "k": settings.k,
         "stride": settings.stride_or_default,
         "block": settings.block_for(classifier),
@@ -342,11 +352,14 @@ def linear_engine(
 ) -> Engine:
     """Return the engine for a linear classifier."""
     sampler, windows, targets = request.sampler, request.windows, request.targets
-    if estimator == "exact":
-        return linear.Exact(classifier, sampler, windows, targets)
-    return linear.Samples(
-        classifier, sampler, windows, targets, settings.samples_or_default, request.seed
-    )
+
+    def engine(one: LinearClassifier) -> Engine:
+        if estimator == "exact":
+            return linear.Exact(one, sampler, windows, targets)
+        samples = settings.samples_or_default
+        return linear.Samples(one, sampler, windows, targets, samples, request.seed)
+
+    return engine(classifier) if classifier.models is None else ByModel(classifier, engine)
 
 
 def network_engine(

@@ -189,6 +189,11 @@ class Study(Settings):
                 f"{where}.accuracy: classifier '{explanation.classifier}' is linear, and is "
                 "explained exactly, without draws: remove it"
             )
+        if getattr(explanation, "held_out", False) and not classifier.has_folds:
+            raise ValueError(
+                f"{where}.held_out: classifier '{explanation.classifier}' has no models of folds: "
+                "remove it"
+            )
         if sampler.depends_on_location and dataset.dimensions != 3:
             raise ValueError(f"{where}.sampler: a Gaussian by location (grid) needs volumes")
         source = self.datasets[self.sampled_dataset(explanation)]

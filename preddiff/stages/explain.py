@@ -279,7 +279,8 @@ def _request(store: ExpectationStore | LevelStore) -> tuple[Items, AnyClassifier
     """What the engine of a store computes, if its inputs are those that it was opened with."""
     settings, inputs = _settings(store), Inputs.of(store.path, store.about)
     items = Items(inputs.data)
-    classifier = load_classifier(inputs.classifier, items)
+    by_fold = settings.windows.held_out
+    classifier = load_classifier(inputs.classifier, items, by_fold=by_fold)
     windows, seed = settings.windows, store.about[PROVENANCE].get("seed", 0)
     numbers = np.asarray(array(store.group, "class_number")[:])
     sources = sources_of(inputs, items, classifier, windows.l, seed)

@@ -164,9 +164,9 @@ def open_expectations(
 
 def _wanted(inputs: Inputs, settings: ExpectationSettings, seed: int, out: Path) -> _Wanted:
     items = Items(inputs.data)
-    classifier = load_classifier(inputs.classifier, items)
-    require_fit(items, classifier)
     windows = settings.windows
+    classifier = load_classifier(inputs.classifier, items, by_fold=windows.held_out)
+    require_fit(items, classifier)
     names = chosen_items(items, windows)
     targets = chosen_targets(windows, classifier)
     table = None if inputs.predictions is None else read_predictions(inputs.predictions)

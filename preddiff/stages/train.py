@@ -1,12 +1,14 @@
 """Stage train: cross-validate and fit a linear classifier or regression of a cohort."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from preddiff.classifiers.base import CLASSIFIERS
+from preddiff.classifiers.held_out import save_folds
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.linear_scores import predicted, require_enough, scores
 from preddiff.classifiers.linear_training import (
@@ -49,8 +51,8 @@ def train(data: Path, settings: LinearSettings, seed: int, out: Path) -> None:
     """Train a classifier on a data store.
 
     Writes `cv.json`, `cv.tsv` (one row per training item), `weights.npy`, `weights.nii.gz` (on
-    the volumes' grid, 0 outside the slab; of several outputs, one volume each) and, last,
-    `classifier.json`.
+    the volumes' grid, 0 outside the slab; of several outputs, one volume each), `folds` (the model
+    of each fold) and, last, `classifier.json`.
 
     Raises
     ------
@@ -69,16 +71,8 @@ def train(data: Path, settings: LinearSettings, seed: int, out: Path) -> None:
     rows = TrainingSet(x.reshape(len(x), -1), y, design[numbers])
     validated = cross_validate(settings, rows, seed)
     fitted = fit(settings, rows, seed)
-    nuisance = Nuisance(tuple(settings.regress_out), names, fitted.nuisance)
-    classifier = LinearClassifier(
-        weights=_maps(fitted, x.shape[1:]),
-        intercept=fitted.intercepts if len(fitted.intercepts) > 1 else float(fitted.intercepts[0]),
-        classes=classes,
-        training_size=len(numbers),
-        corner=tuple(part.start for part in slab),
-        has_probabilities=settings.has_probabilities,
-        nuisance=nuisance if names else None,
-    )
+    about = partial(_classifier, settings, classes, names, slab, x.shape[1:])
+    classifier = about(fitted, len(numbers))
     out.mkdir(parents=True, exist_ok=True)
     write_tsv(_table(items, numbers, settings, classes, y, validated), out / "cv.tsv")
     names_of = {"value": classes[0]} if settings.predicts_values else {"classes": list(classes)}
@@ -87,8 +81,12 @@ def train(data: Path, settings: LinearSettings, seed: int, out: Path) -> None:
     volumes = [on_grid(weights[0], slab, items) for weights in classifier.maps]
     volume = np.stack(volumes, axis=-1) if len(volumes) > 1 else volumes[0]
     save_volume(volume, items.affine, out / "weights.nii.gz")
-    about = settings.model_dump(mode="json", exclude={"dataset"})
-    classifier.save(out, {settings.penalty: fitted.penalty, "settings": about})
+    sizes = len(numbers) - np.bincount(validated.fold)
+    folds = [about(one, int(size)) for one, size in zip(validated.fits, sizes, strict=True)]
+    fold_of = zip(numbers, validated.fold.tolist(), strict=True)
+    save_folds(out, folds, {items.names[number]: fold for number, fold in fold_of})
+    description = settings.model_dump(mode="json", exclude={"dataset"})
+    classifier.save(out, {settings.penalty: fitted.penalty, "settings": description})
 
 
 def _wanted(
@@ -110,10 +108,28 @@ def _wanted(
     return items.classes, items.class_numbers
 
 
-def _maps(fitted: Fit, shape: tuple[int, ...]) -> FloatArray:
-    """Weights of the input's shape; of a single output, without an axis of outputs."""
-    maps = fitted.weights.reshape(-1, *shape)
-    return maps if len(maps) > 1 else maps[0]
+def _classifier(
+    settings: LinearSettings,
+    classes: tuple[str, ...],
+    nuisance: tuple[str, ...],
+    slab: tuple[slice, ...],
+    shape: tuple[int, ...],
+    fitted: Fit,
+    training_size: int,
+) -> LinearClassifier:
+    """A fitted classifier of inputs of some shape; of one output, without an axis of outputs."""
+    maps, one = fitted.weights.reshape(-1, *shape), len(fitted.weights) == 1
+    return LinearClassifier(
+        weights=maps[0] if one else maps,
+        intercept=float(fitted.intercepts[0]) if one else fitted.intercepts,
+        classes=classes,
+        training_size=training_size,
+        corner=tuple(part.start for part in slab),
+        has_probabilities=settings.has_probabilities,
+        nuisance=Nuisance(tuple(settings.regress_out), nuisance, fitted.nuisance)
+        if nuisance
+        else None,
+    )
 
 
 def _table(

@@ -29,6 +29,7 @@ def test_linear_models_are_trained_and_explained_together(tmp_path: Path) -> Non
     windows = {"sampler": "marginal", "k": 2, "items": 4}
     settings["explanations"] = {
         "decision": {**windows, "classifier": "svm"},
+        "held-out": {**windows, "classifier": "svm", "held_out": True},
         "drawn": {**windows, "classifier": "svm", "estimator": "samples", "samples": 500},
         "gradient": {"classifier": "age", "method": "sensitivity", "items": 1},
     }
@@ -49,6 +50,11 @@ def test_linear_models_are_trained_and_explained_together(tmp_path: Path) -> Non
     assert np.allclose(exact["reference"][:, 0], outputs[:, 0], rtol=1e-5)
     error = np.sqrt(exact["variance"].values / 500) + 1e-6
     assert (np.abs(drawn["change"] - exact["change"]).values < 6 * error).all()
+    # Held-out items have the decision values of the cross-validation.
+    table = pd.read_csv(results / "classifiers/svm/cv.tsv", sep="\t").set_index("item")
+    by_fold = xr.open_zarr(results / "relevance/held-out.zarr")
+    expected = table.loc[[str(name) for name in by_fold["item"].values], "value"]
+    assert np.allclose(by_fold["prediction"][:, 0], expected, rtol=1e-4)
     weights = LinearClassifier.load(results / "classifiers/age").weights[0]
     gradient = xr.open_zarr(results / "relevance/gradient.zarr")
     assert list(gradient["target"].values) == ["value:age"]

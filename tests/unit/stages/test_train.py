@@ -8,10 +8,12 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 
 from preddiff.classifiers.base import CLASSIFIERS
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.linear_training import TrainingSet, fit
+from preddiff.classifiers.stored import load_classifier
 from preddiff.cli import main
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
@@ -114,6 +116,25 @@ def test_nuisance_variables_are_stored_with_the_classifier(tmp_path: Path) -> No
     expected = residuals @ plain.weights.T + plain.intercepts
     outputs = found.outputs(items.read(range(ITEMS), found.slab), items.names)
     assert outputs == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "svm", "regression"])
+def test_models_of_folds_say_what_the_table_says(kind: str, tmp_path: Path) -> None:
+    items = store(tmp_path / "data.zarr", training=[n < 20 for n in range(ITEMS)])
+    train(items.path, settings(kind, regress_out=["sex"]), 0, tmp_path / "out")
+    found = load_classifier(tmp_path / "out", items, by_fold=True)
+    assert isinstance(found, LinearClassifier)
+    table = pd.read_csv(tmp_path / "out/cv.tsv", sep="\t")
+    outputs = found.outputs(items.read(range(ITEMS), found.slab), items.names)[:, 0]
+    column = {"logistic": "probability", "svm": "value", "regression": "prediction"}[kind]
+    said = expit(outputs) if kind == "logistic" else outputs
+    assert said[:20] == pytest.approx(table[column].to_numpy())
+    # Those that were not trained on, by the model of all.
+    of_all = load_classifier(tmp_path / "out", items)
+    assert isinstance(of_all, LinearClassifier)
+    x = items.read(range(20, ITEMS), found.slab)
+    assert outputs[20:] == pytest.approx(of_all.outputs(x, items.names[20:])[:, 0])
+    assert found.model_of("item-0").training_size in (13, 14)
 
 
 def test_two_classes_need_no_kind_on_the_command_line(tmp_path: Path) -> None:

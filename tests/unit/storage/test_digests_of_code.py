@@ -36,8 +36,8 @@ NUMBERS = [
     *(
         f"classifiers/{name}.py"
         for name in (
-            "linear", "linear_nodes", "linear_scores", "linear_training", "logistic", "nuisance",
-            "regression", "ridge", "svm",
+            "held_out", "linear", "linear_nodes", "linear_scores", "linear_training",
+            "logistic", "nuisance", "regression", "ridge", "svm",
             "network", "digits", "hooks", "layers", "precision", "readout", "standardisation",
             "activations", "excitation", "excitation_rules",
             "explanation_network", "parts", "srae", "srae_losses", "srae_training",
