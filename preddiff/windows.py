@@ -1,18 +1,23 @@
 """Positions of windows, surroundings and blocks, in any number of dimensions."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preddiff.errors import InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+Voxels = TypeVar("Voxels", NDArray[Any], "Tensor")
 
 
 class Block(Protocol):
@@ -129,7 +134,8 @@ class Windows:
     """All windows (inner patches) of side `k` of an input.
 
     Along each axis they start at 0, `stride`, 2 `stride`, ... If the last of these does not reach
-    the end of the input, one more window is added there, so that each voxel is in a window.
+    the end of the input, one more window is added there, so that each voxel is in a window. The
+    windows may be those of a part of the input: then they start at its first voxel.
 
     Parameters
     ----------
@@ -139,23 +145,35 @@ class Windows:
         Side of a window, in voxels.
     stride : int
         Distance between neighbouring windows, in voxels; 1 in the paper.
+    part : tuple of slice, optional
+        Part of the input that has windows; default: all of it. The other voxels are known, but no
+        window contains them.
 
     Raises
     ------
     InputError
-        If a window does not fit into the input, or there are gaps between windows (`stride` > `k`).
+        If a window does not fit into the part, or the part into the input, or there are gaps
+        between windows (`stride` > `k`).
     """
 
     space: tuple[int, ...]
     k: int
     stride: int = 1
+    part: tuple[slice, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Check that the windows fit into the input."""
-        if self.k < 1 or self.k > min(self.space):
+        """Check that the windows fit into the input, or its part."""
+        sides = tuple(one.stop - one.start for one in self.region)
+        ends = zip(self.region, self.space, strict=True)
+        if any(one.start < 0 or one.stop > n for one, n in ends):
             raise InputError(
-                f"window side k = {self.k} does not fit into an input of {_by(self.space)} voxels: "
-                f"choose k between 1 and {min(self.space)}"
+                f"the part {', '.join(f'{one.start}:{one.stop}' for one in self.region)} is "
+                f"outside an input of {_by(self.space)} voxels"
+            )
+        if self.k < 1 or self.k > min(sides):
+            raise InputError(
+                f"window side k = {self.k} does not fit into an input of {_by(sides)} voxels: "
+                f"choose k between 1 and {min(sides)}"
             )
         if not 1 <= self.stride <= self.k:
             raise InputError(
@@ -164,13 +182,37 @@ class Windows:
             )
 
     @cached_property
+    def region(self) -> tuple[slice, ...]:
+        """The part of the input that has windows, one slice per axis."""
+        return self.part or tuple(slice(0, n) for n in self.space)
+
+    def cropped(self, box: tuple[slice, ...]) -> "Windows":
+        """Return the same windows in a box of the input, which contains all of them."""
+        space = tuple(one.stop - one.start for one in box)
+        part = tuple(
+            slice(own.start - one.start, own.stop - one.start)
+            for own, one in zip(self.region, box, strict=True)
+        )
+        return replace(self, space=space, part=part)
+
+    def cut(self, x: Voxels) -> Voxels:
+        """Return a view of the part of an input (..., *space) that has windows."""
+        place: Any = (..., *self.region)
+        return x[place]
+
+    @cached_property
+    def alone(self) -> "Windows":
+        """The same windows in the part of the input that has windows."""
+        return replace(self.cropped(self.region), part=None)
+
+    @cached_property
     def starts(self) -> tuple[IntArray, ...]:
         """First voxels of the windows along each axis, in ascending order."""
-        return tuple(self._starts(length) for length in self.space)
+        return tuple(self._starts(one) for one in self.region)
 
-    def _starts(self, length: int) -> IntArray:
-        last = length - self.k
-        starts = np.arange(0, last + 1, self.stride, dtype=np.int64)
+    def _starts(self, part: slice) -> IntArray:
+        last = part.stop - self.k
+        starts = np.arange(part.start, last + 1, self.stride, dtype=np.int64)
         return starts if starts[-1] == last else np.append(starts, last)
 
     @cached_property
@@ -258,7 +300,8 @@ class Surroundings:
     windows : Windows
     l : int
         Side of the outer patch. The window is at its centre, so `l - k` must be even; only at the
-        borders of the input is the window off the centre.
+        borders of the input is the window off the centre. Where the windows are those of a part of
+        the input, their surroundings extend beyond it.
 
     Raises
     ------
@@ -286,6 +329,14 @@ class Surroundings:
                 f"surroundings of side l = {l} do not fit into an input of {_by(space)} voxels: "
                 f"choose l up to {min(space)}"
             )
+
+    @property
+    def region(self) -> tuple[slice, ...]:
+        """The part of the input that the surroundings lie in, one slice per axis.
+
+        In an input that is cropped to it, all surroundings are the same.
+        """
+        return tuple(slice(int(starts[0]), int(starts[-1]) + self.l) for starts in self.starts)
 
     @cached_property
     def starts(self) -> tuple[IntArray, ...]:

@@ -43,7 +43,17 @@ class Engine(Protocol):
         block: Block,
         progress: Progress = no_progress,
     ) -> Expectations:
-        """Expectations of the targets of items (n, channels, *space) for a block of windows.
+        """Expectations of the targets of items for a block of windows.
+
+        Parameters
+        ----------
+        x : float32 array (n, channels, *space)
+            Inputs of the classifier, or larger parts of the items whose part `windows.region` is
+            the classifier's input: samplers see all of it, the classifier its input only.
+        items : sequence of str
+            Names.
+        block : Block
+        progress : callable
 
         Raises
         ------
@@ -77,7 +87,7 @@ def over_parts(
         Called with each part of the block and its draws, a float32 tensor (windows, S or 1,
         channels * k**d).
     sampler, x, item, windows, block, samples
-        See `Sampler.draw`.
+        See `Sampler.draw`; `x` is what the sampler sees.
     seed : int
 
     Returns

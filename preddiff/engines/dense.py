@@ -38,6 +38,7 @@ class Dense:
         item to the values of the targets (n, targets).
     sampler : Sampler
     windows : Windows
+        Of what the sampler sees; the classifier sees the part of it that has windows.
     samples : int
         Number S of draws.
     seed : int
@@ -70,7 +71,8 @@ class Dense:
     ) -> None:
         self.nodes = nodes
         self.sampler = sampler
-        self.windows = windows
+        self.sampled_windows = windows
+        self.windows = windows.alone
         self.samples = samples
         self.seed = seed
         self.device = torch.device(device)
@@ -112,7 +114,7 @@ class Dense:
     def _item(
         self, x: Tensor, item: str, block: Block, progress: Progress, samples: int
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        image = x.to(self.device)
+        image = self.sampled_windows.cut(x).contiguous().to(self.device)
         if self.standardisation is not None:
             image = self.standardisation.image(image)
 
@@ -124,7 +126,9 @@ class Dense:
             changes = values.reshape(part.size, draws.shape[1], -1) - reference
             return reference, *over_draws(changes)
 
-        found = over_parts(evaluate, self.sampler, x, item, self.windows, block, samples, self.seed)
+        found = over_parts(
+            evaluate, self.sampler, x, item, self.sampled_windows, block, samples, self.seed
+        )
         references, means, variances = zip(*found, strict=True)
         shape = (-1, *block.shape)
         return (

@@ -204,6 +204,7 @@ class Exact:
     sampler : Sampler
         With a normal shift or finitely many values; see `preddiff.samplers.exact_form`.
     windows : Windows
+        Of what the sampler sees; the classifier sees the part of it that has windows.
     targets : sequence of Target
 
     Raises
@@ -259,7 +260,9 @@ class Exact:
         return self._prepared[1]
 
     def _shift(self, block: Block, output: int) -> Shift:
-        weights = self.classifier.maps[output]
+        # Voxels around the classifier's input do not change its output.
+        weights = np.zeros((self.classifier.channels, *self.windows.space))
+        self.windows.cut(weights)[...] = self.classifier.maps[output]
         if isinstance(self.sampler, HasNormalShift):
             return NormalShift(*self.sampler.normal_shift(weights, self.windows, block))
         operator = window_sums(weights, self.windows, block)
@@ -273,7 +276,7 @@ class Exact:
         progress: Progress = no_progress,
     ) -> Expectations:
         """Compute exact expectations; see `Engine.expectations`."""
-        outputs = self.classifier.outputs(x, items)
+        outputs = self.classifier.outputs(self.windows.cut(x), items)
         flat = x.reshape(len(x), -1).astype(np.float64)
         parts: dict[int, list[OutputMoments]] = {number: [] for number in self._outputs}
         for part in block.parts(self._windows_at_a_time(items)):
@@ -309,6 +312,7 @@ class Samples:
     classifier : LinearClassifier
     sampler : Sampler
     windows : Windows
+        Of what the sampler sees; the classifier sees the part of it that has windows.
     targets : sequence of Target
     samples : int
         Number S of draws.
@@ -345,7 +349,7 @@ class Samples:
         progress: Progress = no_progress,
     ) -> Expectations:
         """Estimate expectations; see `Engine.expectations`."""
-        outputs = self.classifier.outputs(x, items)
+        outputs = self.classifier.outputs(self.windows.cut(x), items)
         rows = []
         for one in zip(x, items, outputs, strict=True):
             rows.append(self._item(*one, block))
@@ -360,11 +364,12 @@ class Samples:
         self, x: NDArray[np.float32], item: str, outputs: FloatArray, block: Block
     ) -> list[tuple[FloatArray, FloatArray]]:
         """Mean and variance (windows,) of each target's change for an item."""
+        seen, windows = self.windows.cut(x), self.windows.alone
 
         def evaluate(part: Block, draws: Tensor) -> list[tuple[FloatArray, FloatArray]]:
-            voxels = window_voxels(self.windows, part, len(x))
+            voxels = window_voxels(windows, part, len(x))
             shifts = {
-                number: _shifts(draws.numpy(), x, self.classifier.maps[number], voxels)
+                number: _shifts(draws.numpy(), seen, self.classifier.maps[number], voxels)
                 for number in self._outputs
             }
             return [over_draws(self._changes(one, outputs, shifts)) for one in self.targets]

@@ -49,6 +49,7 @@ def levels(
         Of windows at stride 1.
     refinement : Refinement
     x : float32 array (channels, *space)
+        See `Engine.expectations`.
     item : str
     progress : callable
         Called with the number of windows that were done since the last call.

@@ -333,7 +333,11 @@ class Request:
     Attributes
     ----------
     sampler : Sampler
+    part : tuple of slice
+        Part of the items that the engine is given: the classifier's input, and what the sampler
+        sees around it.
     windows : Windows
+        Windows of the classifier's input, in this part.
     targets : tuple of Target
     classes : mapping of str to sequence of int
         By item: the number of each target's class.
@@ -341,6 +345,7 @@ class Request:
     """
 
     sampler: Sampler
+    part: tuple[slice, ...]
     windows: Windows
     targets: tuple[Target, ...]
     classes: Mapping[str, Sequence[int]]

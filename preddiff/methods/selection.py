@@ -12,10 +12,12 @@ from preddiff.classifiers.network import Network
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.methods.base import MethodSettings, TargetSettings
+from preddiff.methods.prediction_difference import ExpectationSettings, WindowSettings
 from preddiff.samplers.base import Sources
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.provenance import digest_json
 from preddiff.targets import TRUE, Target, expand
+from preddiff.windows import Windows
 
 AnyClassifier = LinearClassifier | Network
 
@@ -186,8 +188,23 @@ def code_of_maps(method: MethodSettings, classifier: Any) -> tuple[str, ...]:
     )
 
 
+def windows_of(items: Items, classifier: AnyClassifier, settings: WindowSettings) -> Windows:
+    """Return the windows of a classifier's input, as a part of the items.
+
+    Raises
+    ------
+    InputError
+        If they do not fit.
+    """
+    return Windows(items.space, settings.k, settings.stride_or_default, classifier.slab)
+
+
 def sources_of(
-    inputs: Inputs, items: Items, classifier: AnyClassifier, l: int | None, seed: int
+    inputs: Inputs,
+    items: Items,
+    classifier: AnyClassifier,
+    settings: ExpectationSettings,
+    seed: int,
 ) -> Sources:
     """Return the data that the sampler of an explanation is made from.
 
@@ -197,12 +214,18 @@ def sources_of(
     items : Items
         The explained items, which are also the donors unless the inputs contain others.
     classifier : LinearClassifier or Network
-    l : int, optional
-        Side of the surroundings.
+    settings : ExpectationSettings
     seed : int
+
+    Raises
+    ------
+    InputError
+        If windows or surroundings do not fit.
     """
     donors = items if inputs.donors is None else Items(inputs.donors)
-    return Sources(donors, classifier.slab, l, inputs.gaussian, seed)
+    windows, l = settings.windows, settings.windows.l
+    around = settings.sampler.context(windows_of(items, classifier, windows), l)
+    return Sources(donors, classifier.slab, l, inputs.gaussian, seed, around)
 
 
 def about_classifier(classifier: AnyClassifier) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from preddiff.registry import Registry
 from preddiff.samplers.draws import Sampler
 from preddiff.settings.base import Name, Settings
 from preddiff.storage.provenance import digest_json
-from preddiff.windows import IntArray
+from preddiff.windows import IntArray, Windows
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Sources:
         Store of the patch Gaussian.
     seed : int
         Seed of the study.
+    around : tuple of slice, optional
+        Part of the explained items that draws depend on, if it is larger than the slab.
     """
 
     items: Items
@@ -38,6 +40,12 @@ class Sources:
     l: int | None = None
     gaussian: Path | None = None
     seed: int = 0
+    around: tuple[slice, ...] | None = None
+
+    @property
+    def context(self) -> tuple[slice, ...]:
+        """Part of the explained items that draws depend on: the slab, and what is around it."""
+        return self.around or self.slab
 
     @property
     def training(self) -> IntArray:
@@ -86,6 +94,25 @@ class SamplerSettings(Settings):
     def has_exact_form(self, dimensions: int) -> bool:
         """Whether exact expectations of linear classifiers are available for this sampler."""
         return True
+
+    def context(self, windows: Windows, l: int | None) -> tuple[slice, ...]:
+        """Return the part of the items that draws depend on; by default, the classifier's input.
+
+        The sampler is then given this part of an item, and the windows in it.
+
+        Parameters
+        ----------
+        windows : Windows
+            Those of the classifier's input, as a part of the items.
+        l : int, optional
+            Side of the surroundings.
+
+        Raises
+        ------
+        InputError
+            If the surroundings do not fit.
+        """
+        return windows.region
 
     def provenance(self, sources: Sources) -> dict[str, Any]:
         """Return what draws depend on, for the provenance of an expectation store.

@@ -64,10 +64,10 @@ class Conditional:
         return draws.to(x.device)
 
     def fill(self, x: Tensor, windows: Windows) -> Tensor:
-        """Replace an input (channels, *space) by the conditional means of windows.
+        """Replace the part of an input that has windows by the conditional means of these.
 
-        Each window is conditioned on its surroundings in the intact input. Where windows overlap,
-        the last one is used.
+        Each window is conditioned on its surroundings in the intact input (channels, *space). Where
+        windows overlap, the last one is used.
         """
         block = windows.everything
         voxels = torch.from_numpy(window_voxels(windows, block, len(x)))

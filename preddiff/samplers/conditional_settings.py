@@ -10,6 +10,7 @@ from preddiff.samplers.base import SAMPLERS, SamplerSettings, Sources
 from preddiff.samplers.conditional import Conditional
 from preddiff.samplers.gaussian import LocatedPatchGaussian
 from preddiff.samplers.gaussian_store import GaussianSettings, digest_of, load_gaussian, range_of
+from preddiff.windows import Surroundings, Windows
 
 
 @SAMPLERS.register
@@ -23,6 +24,14 @@ class ConditionalSettings(SamplerSettings, GaussianSettings):
         None,
         description="clip draws to the range of the training items, which needs estimator samples; "
         "default: true for images, false for volumes",
+    )
+
+    surroundings: Literal["item", "input"] = Field(
+        "item",
+        description="what the surroundings of a window may contain. item: all of the item, so that "
+        "draws are conditioned on what lies beside the slab that a classifier sees; input: only "
+        "the classifier's input, as in version 0.1. This makes no difference where a classifier "
+        "sees whole items",
     )
 
     @property
@@ -43,6 +52,16 @@ class ConditionalSettings(SamplerSettings, GaussianSettings):
         """Whether draws are normal, which they are unless they are clipped."""
         return not self.clips(dimensions)
 
+    def context(self, windows: Windows, l: int | None) -> tuple[slice, ...]:
+        """The surroundings of all windows."""
+        if l is None:
+            raise InputError("l is missing: the sampler needs surroundings")
+        if self.surroundings == "input":
+            # Checks that they fit.
+            Surroundings(windows.alone, l)
+            return windows.region
+        return Surroundings(windows, l).region
+
     def provenance(self, sources: Sources) -> dict[str, Any]:
         """Digest of the Gaussian and range of draws; checks that the Gaussian fits the items."""
         path = _store(sources)
@@ -55,18 +74,20 @@ class ConditionalSettings(SamplerSettings, GaussianSettings):
                 f"{sources.items.channels}"
             )
         span = self._range(sources)
-        return {
+        found = {
             "sampler": self.kind,
             "l": sources.l,
             "clip": False if span is None else list(span),
             "gaussian": digest_of(path),
         }
+        # Where the classifier sees all of it, draws are the same for either setting.
+        return found if sources.context == sources.slab else {**found, "surroundings": "item"}
 
     def build(self, sources: Sources) -> Conditional:
         """Make the sampler from the stored Gaussian."""
         fitted = load_gaussian(_store(sources))
         if isinstance(fitted, LocatedPatchGaussian):
-            fitted = fitted.at(tuple(part.start for part in sources.slab))
+            fitted = fitted.at(tuple(part.start for part in sources.context))
         return Conditional(fitted, self._range(sources))
 
     def _range(self, sources: Sources) -> tuple[float, float] | None:

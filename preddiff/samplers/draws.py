@@ -55,10 +55,12 @@ class Sampler(Protocol):
         Parameters
         ----------
         x : float32 tensor (channels, *space)
-            The intact input, on any device.
+            The intact input, on any device; for a sampler whose settings ask for more of the items
+            (`SamplerSettings.context`), with what lies around it.
         item : str
             Name of the item.
         windows : Windows
+            Windows of `x`, or of the part of it that is the classifier's input.
         block : Block
         samples : int
             Number S of draws per window.

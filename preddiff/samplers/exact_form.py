@@ -27,6 +27,7 @@ class HasNormalShift(Protocol):
         Parameters
         ----------
         weights : float64 array (channels, *space)
+            0 outside the part that has windows.
         windows : Windows
         block : Block
             n windows.

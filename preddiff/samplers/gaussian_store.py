@@ -87,7 +87,8 @@ def fit_gaussian(
     """Fit and store a patch Gaussian.
 
     The store holds `mean` and `covariance` in float64 (conditioning inverts the covariance); by
-    location they have a leading axis `cell`, over the cells that the slab's surroundings touch.
+    location they have a leading axis `cell`, over the cells that patches around the slab's voxels
+    belong to.
 
     Parameters
     ----------
@@ -292,15 +293,11 @@ Box = tuple[range, ...]
 
 
 def _cells_of(grid: Grid, slab: tuple[slice, ...], l: int) -> list[tuple[int, Box]]:
-    """Cells that hold centres of patches of side `l` inside a slab, with the patches' starts.
+    """Cells that hold centres of patches of side `l` around voxels of a slab, with their starts.
 
-    The starts of a cell's patches are those of all the volume, not of the slab alone.
+    Patches extend beyond the slab, and are shifted to stay inside the volume. The starts of a
+    cell's patches are those of all the volume.
     """
-    if any(l > part.stop - part.start for part in slab):
-        raise InputError(
-            f"surroundings of side l = {l} do not fit into the classifier's slab of "
-            f"{' x '.join(str(part.stop - part.start) for part in slab)} voxels"
-        )
     axes = [
         _cells_along(n, cells, part, l)
         for n, cells, part in zip(grid.space, grid.cells, slab, strict=True)
@@ -316,7 +313,8 @@ def _cells_of(grid: Grid, slab: tuple[slice, ...], l: int) -> list[tuple[int, Bo
 
 def _cells_along(n: int, cells: int, part: slice, l: int) -> list[tuple[int, range]]:
     cell = (np.arange(n - l + 1) + l // 2) * cells // n
-    needed = np.unique(cell[part.start : part.stop - l + 1])
+    around = np.arange(part.start, part.stop) - l // 2
+    needed = np.unique(cell[np.clip(around, 0, n - l)])
     ends = [np.flatnonzero(cell == c) for c in needed]
     return [(int(c), range(int(e[0]), int(e[-1]) + 1)) for c, e in zip(needed, ends, strict=True)]
 

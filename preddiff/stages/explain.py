@@ -23,7 +23,7 @@ from preddiff.methods.prediction_difference import (
     linear_engine,
     network_engine,
 )
-from preddiff.methods.selection import AnyClassifier, item_digests, sources_of
+from preddiff.methods.selection import AnyClassifier, item_digests, sources_of, windows_of
 from preddiff.progress import progress
 from preddiff.refinement import passes_left
 from preddiff.settings.base import validate
@@ -143,7 +143,7 @@ def _fill_blocks(
                 engine: Engine = linear_engine(settings, estimator, classifier, request)
             else:
                 engine = network_engine(settings, classifier, request, batch_size)
-            compute_blocks(store, items, engine, missing, mine)
+            compute_blocks(store, items, request.part, engine, missing, mine)
 
 
 def _fill_levels(
@@ -168,12 +168,13 @@ def _fill_levels(
         if left:
             items, classifier, request = _request(store)
             engine = network_engine(_settings(store).windows, classifier, request, batch_size)
-            compute_levels(store, items, engine, left, mine)
+            compute_levels(store, items, request.part, engine, left, mine)
 
 
 def compute_levels(
     store: LevelStore,
     items: Items,
+    part: tuple[slice, ...],
     engine: Dense,
     unfinished: list[int],
     mine: Claim,
@@ -185,6 +186,8 @@ def compute_levels(
     store : LevelStore
     items : Items
         The data store that the store's items are in.
+    part : tuple of slice
+        Part of the items that the engine is given.
     engine : Dense
     unfinished : list of int
         Items, as their numbers in the store.
@@ -195,7 +198,7 @@ def compute_levels(
     with progress(desc="explain", unit="window", unit_scale=True) as bar:
         for done, number in enumerate(unfinished):
             name = store.items[number]
-            (x,) = items.read([items.number(name)], _slab(store))
+            (x,) = items.read([items.number(name)], part)
             before = store.read(number, len(store.errors(number)[1]))
             for level in levels(engine, refinement, x, name, bar.update, before):
                 passes, reached = level.drawn.passes, level.estimate.reached
@@ -232,6 +235,7 @@ def _missing(store: ExpectationStore, numbers: list[int], mine: Claim) -> dict[i
 def compute_blocks(
     store: ExpectationStore,
     items: Items,
+    part: tuple[slice, ...],
     engine: Engine,
     missing: dict[int, list[Box]],
     mine: Claim,
@@ -243,6 +247,8 @@ def compute_blocks(
     store : ExpectationStore
     items : Items
         The data store that the store's items are in.
+    part : tuple of slice
+        Part of the items that the engine is given.
     engine : Engine
     missing : dict of int to list of Box
         By item, as its number in the store.
@@ -254,7 +260,7 @@ def compute_blocks(
     with progress(total=left, desc="explain", unit="window", unit_scale=True) as bar:
         for loaded in _batches(unfinished, _ITEMS_IN_MEMORY):
             numbers = [items.number(store.items[n]) for n in loaded]
-            x = dict(zip(loaded, items.read(numbers, _slab(store)), strict=True))
+            x = dict(zip(loaded, items.read(numbers, part), strict=True))
             # Blocks are the outer loop, so that engines prepare each block once for all items.
             for block in store.blocks:
                 for batch in _batches([n for n in loaded if block in missing[n]], engine.batch):
@@ -270,11 +276,6 @@ def _batches(numbers: list[int], size: int) -> Iterator[list[int]]:
         yield numbers[start : start + size]
 
 
-def _slab(store: ExpectationStore | LevelStore) -> tuple[slice, ...]:
-    corner = store.about["corner"]
-    return tuple(slice(c, c + n) for c, n in zip(corner, store.windows.space, strict=True))
-
-
 def _request(store: ExpectationStore | LevelStore) -> tuple[Items, AnyClassifier, Request]:
     """What the engine of a store computes, if its inputs are those that it was opened with."""
     settings, inputs = _settings(store), Inputs.of(store.path, store.about)
@@ -283,7 +284,7 @@ def _request(store: ExpectationStore | LevelStore) -> tuple[Items, AnyClassifier
     classifier = load_classifier(inputs.classifier, items, by_fold=by_fold)
     windows, seed = settings.windows, store.about[PROVENANCE].get("seed", 0)
     numbers = np.asarray(array(store.group, "class_number")[:])
-    sources = sources_of(inputs, items, classifier, windows.l, seed)
+    sources = sources_of(inputs, items, classifier, settings, seed)
     now = {
         "code": digest_code(*code_of_expectations(windows, classifier, settings.sampler)),
         "classifier": classifier.digest,
@@ -293,7 +294,8 @@ def _request(store: ExpectationStore | LevelStore) -> tuple[Items, AnyClassifier
     require_unchanged(store, now, "open")
     request = Request(
         settings.sampler.build(sources),
-        store.windows,
+        sources.context,
+        windows_of(items, classifier, windows).cropped(sources.context),
         tuple(Target.parse(text) for text in store.targets),
         dict(zip(store.items, numbers.tolist(), strict=True)),
         seed,

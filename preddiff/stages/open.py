@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from preddiff.classifiers.stored import load_classifier, require_fit
 from preddiff.datasets.items import Items
-from preddiff.errors import InputError
 from preddiff.evaluation.predictions import read_predictions
 from preddiff.methods.prediction_difference import (
     ExpectationSettings,
@@ -26,6 +25,7 @@ from preddiff.methods.selection import (
     item_digests,
     sources_of,
     target_classes,
+    windows_of,
 )
 from preddiff.settings.options import add_path, add_seed, add_settings, read_settings
 from preddiff.storage.expectations import ExpectationStore, expectation_variables
@@ -36,7 +36,7 @@ from preddiff.storage.provenance import digest_code, digest_json
 from preddiff.storage.shards import ACCURACY, Opening, open_or_keep
 from preddiff.storage.stores import axes, create
 from preddiff.targets import Target
-from preddiff.windows import Surroundings, Windows
+from preddiff.windows import Windows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,18 +172,14 @@ def _wanted(inputs: Inputs, settings: ExpectationSettings, seed: int, out: Path)
     table = None if inputs.predictions is None else read_predictions(inputs.predictions)
     classes = target_classes(targets, names, classifier, table)
     digests = item_digests(items, names, classes, classifier)
-    grid = Windows(classifier.space, windows.k, windows.stride_or_default)
-    if settings.sampler.needs_surroundings:
-        if windows.l is None:
-            raise InputError("l is missing: the sampler needs surroundings")
-        Surroundings(grid, windows.l)
+    grid = windows_of(items, classifier, windows).alone
     made_of = {
         "targets": [str(target) for target in targets],
         "items": digest_json(digests),
         "classifier": classifier.digest,
         "code": digest_code(*code_of_expectations(windows, classifier, settings.sampler)),
         **provenance(windows, classifier, settings.sampler, targets, seed),
-        **settings.sampler.provenance(sources_of(inputs, items, classifier, windows.l, seed)),
+        **settings.sampler.provenance(sources_of(inputs, items, classifier, settings, seed)),
     }
     return _Wanted(
         names,
