@@ -40,7 +40,7 @@ from preddiff.settings.options import (
 from preddiff.storage.maps import open_relevance
 from preddiff.storage.stores import array
 from preddiff.storage.writers import beside, write_tsv
-from preddiff.windows import FloatArray, IntArray, Windows
+from preddiff.windows import FloatArray, IntArray, Surroundings, Windows
 
 # Takes an order of windows to the curves of an item.
 Follow = Callable[[IntArray], FloatArray]
@@ -147,11 +147,10 @@ def delete_and_insert(
     maps = [found for path in stores if (found := _Map.of(path)) is not None]
     if not maps:
         raise InputError("none of the explanations is of a class, so there is no curve to follow")
-    fill = _fill(items, gaussian, Windows(network.space, k, k))
+    read = _reader(items, gaussian, Windows(items.space, k, k, network.slab))
 
     def follow(item: str, number: int) -> Follow:
-        image = torch.from_numpy(items.read([items.number(item)])[0])
-        classify, filled = _classify(network, number, where), fill(image)
+        classify, (image, filled) = _classify(network, number, where), read(item)
         return partial(
             deletion_and_insertion, classify, image, filled, k=k, steps=_STEPS, batch_size=_BATCH
         )
@@ -215,12 +214,23 @@ class _Map:
         return None if target is None else cls(path, target)
 
 
-def _fill(items: Items, gaussian: Path | None, windows: Windows) -> Callable[[Tensor], Tensor]:
+def _reader(
+    items: Items, gaussian: Path | None, windows: Windows
+) -> Callable[[str], tuple[Tensor, Tensor]]:
+    """Return a function that reads an item and fills it: both as the network sees them."""
     if gaussian is None:
-        mean = Grey(items.training_mean())
-        return lambda image: mean.fill(image, windows)
-    conditional = Conditional(load_gaussian(gaussian), range_of(gaussian))
-    return lambda image: conditional.fill(image, windows)
+        sampler: Grey | Conditional = Grey(items.training_mean())
+        part = windows.region
+    else:
+        sampler = Conditional(load_gaussian(gaussian), range_of(gaussian))
+        part = Surroundings(windows, sampler.gaussian.l).region
+    inside = windows.cropped(part)
+
+    def read(item: str) -> tuple[Tensor, Tensor]:
+        x = torch.from_numpy(items.read([items.number(item)], part)[0])
+        return inside.cut(x), inside.cut(sampler.fill(x, inside))
+
+    return read
 
 
 def _classify(network: Network, number: int, device: torch.device) -> Callable[[Tensor], Tensor]:

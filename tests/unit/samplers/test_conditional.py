@@ -14,7 +14,10 @@ from scipy.special import expit
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.engines.dense import Dense
 from preddiff.engines.linear import Exact, Samples
+from preddiff.engines.refined import levels
 from preddiff.errors import InputError
+from preddiff.evidence import Evidence, relevance
+from preddiff.refinement import Refinement
 from preddiff.samplers.conditional import Conditional
 from preddiff.samplers.conditional_settings import ConditionalSettings
 from preddiff.samplers.draws import generator
@@ -262,6 +265,28 @@ def test_a_network_sees_its_input_alone_with_one_window_redrawn(case: Case) -> N
             filled = own.copy()
             filled[box] = draws[number, sample].reshape(filled[box].shape)
             assert np.array_equal(redrawn[number * 3 + sample], filled)
+
+
+@pytest.mark.parametrize("case", [INTERIOR, LOCATED], ids=["interior", "location"])
+def test_refined_maps_are_as_near_to_the_exact_one_as_they_say(case: Case) -> None:
+    x, windows, sampler = case.seen("item")
+    linear, alone = case.classifier, windows.alone
+
+    def nodes(batch: torch.Tensor, item: str) -> torch.Tensor:
+        return torch.from_numpy(linear.logit(batch.numpy()))[:, None]
+
+    found = Exact(linear, sampler, windows, TARGETS[1:]).expectations(
+        x[None], ["item 0"], windows.everything
+    )
+    expected = relevance(-found.change[0, 0], alone)
+    refinement = Refinement(alone, TARGETS[1:], Evidence(2, 40, 2))
+    for level in levels(Dense(nodes, sampler, windows, 2, 5), refinement, x, "item 0"):
+        error = np.sqrt(np.mean((level.estimate.relevance[0] - expected) ** 2))
+        said = level.estimate.reached[0] * np.abs(level.estimate.relevance).max()
+        if level.estimate.reached[0] < 0.03:
+            break
+    assert error < 1.6 * said
+    assert level.drawn.reference[0] == pytest.approx(found.reference[0, 0])
 
 
 @pytest.mark.parametrize("case", [INTERIOR, LOCATED, THIN], ids=["interior", "location", "thin"])

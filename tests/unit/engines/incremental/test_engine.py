@@ -1,5 +1,6 @@
 """The incremental engine against the dense one, in float32 and with draws."""
 
+import copy
 import os
 from pathlib import Path
 
@@ -22,10 +23,10 @@ from preddiff.engines.incremental.operations import convolutions, pooling
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations, weight_of_evidence
 from preddiff.samplers.conditional import Conditional
-from preddiff.samplers.draws import window_voxels
+from preddiff.samplers.draws import generator, window_voxels
 from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.targets import Target
-from preddiff.windows import Box, Windows
+from preddiff.windows import Box, Surroundings, Windows
 from tests.conftest import smooth
 
 SPACE, K, L = (40, 44), 4, 6
@@ -148,6 +149,64 @@ def test_running_out_of_memory_makes_batches_smaller(monkeypatch, capsys) -> Non
     found = ours.expectations(images()[:1], ["item 0"], ours.windows.everything)
     np.testing.assert_allclose(found.change, expected.change, atol=1e-6)
     assert "out of memory: continuing with" in capsys.readouterr().err
+
+
+def test_volumes_with_known_surroundings_against_whole_passes_in_float64() -> None:
+    """The network sees the middle of the volume; the sampler sees what is around it, too."""
+    torch.manual_seed(4)
+    module = nn.Sequential(
+        nn.Conv3d(1, 6, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv3d(6, 5, 3, padding=1),
+        nn.MaxPool3d(2),
+        nn.AdaptiveAvgPool3d(1),
+        nn.Flatten(),
+        nn.Linear(5, 2),
+    )
+    k, l, space = 3, 7, (12, 18, 16)
+    volumes = smooth(np.random.default_rng(1), (8, 1, 16, *space[1:]))
+    sampler = Conditional(PatchGaussian.fit(volumes, l, patches=4000))
+    windows = Windows(volumes.shape[2:], k, 2, (slice(2, 14), *(slice(0, n) for n in space[1:])))
+    assert Surroundings(windows, l).region[0] == slice(0, 16)
+    standardisation = Standardisation((0.1,), (2.0,))
+    network = Network(prepared(module), {}, ("a", "b"), 50, space, standardisation)
+    targets = tuple(Target.parse(text) for text in ("probability:0", "logit:1", "map:0:1"))
+    dense, ours = (
+        kind(
+            NetworkNodes(network, Readout(targets), {"item": [0, 1, -1]}),
+            sampler,
+            windows,
+            2,
+            seed=2,
+            standardisation=standardisation,
+        )
+        for kind in (Dense, Incremental)
+    )
+    exact = copy.deepcopy(network.module).double()
+
+    def nodes(x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            first = exact[0](torch.from_numpy((x[None].astype(np.float64) - 0.1) / 2))
+            logits = exact[1:](first)[0]
+        return np.array([torch.softmax(logits, 0)[0], logits[1], first[0, 1].mean()])
+
+    x = volumes[0]
+    block = list(windows.blocks(40))[5]
+    draws = sampler.draw(
+        torch.from_numpy(x), "item", windows, block, 2, generator(2, "item", block)
+    )
+    intact = nodes(x[:, 2:14])
+    expected = np.zeros((3, block.size))
+    for number, start in enumerate(windows.first_voxels(block)):
+        for draw in draws[number].numpy():
+            whole = x.copy()
+            whole[(slice(None), *(slice(s, s + k) for s in start))] = draw.reshape(1, k, k, k)
+            expected[:, number] += (nodes(whole[:, 2:14]) - intact) / 2
+    scale = np.abs(expected).max(axis=1, keepdims=True)
+    for engine in (dense, ours):
+        found = engine.expectations(x[None], ["item"], block).change[0].reshape(3, -1)
+        assert (np.abs(found - expected) / scale).max() < 1e-4
+    assert ours.network is not None
 
 
 @pytest.mark.slow
