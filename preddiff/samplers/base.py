@@ -32,7 +32,7 @@ class Sources:
     seed : int
         Seed of the study.
     around : tuple of slice, optional
-        Part of the explained items that draws depend on, if it is larger than the slab.
+        Part of the explained items that draws depend on; default: the slab.
     """
 
     items: Items

@@ -91,6 +91,33 @@ def test_surroundings_lie_inside_and_around_the_window(windows: Windows, margin:
     assert (centred | at_border).all()
 
 
+@given(some_windows(), st.data())
+def test_windows_of_a_part_are_its_own_in_their_place(
+    windows: Windows, data: st.DataObject
+) -> None:
+    before = [data.draw(st.integers(0, 3)) for _ in windows.space]
+    after = [data.draw(st.integers(0, 3)) for _ in windows.space]
+    margins = list(zip(before, after, strict=True))
+    part = tuple(slice(b, b + n) for b, n in zip(before, windows.space, strict=True))
+    space = tuple(b + n + a for n, (b, a) in zip(windows.space, margins, strict=True))
+    larger = Windows(space, windows.k, windows.stride, part)
+    assert larger.shape == windows.shape and larger.alone == windows
+    for own, alone, b in zip(larger.starts, windows.starts, before, strict=True):
+        assert np.array_equal(own, alone + b)
+    assert np.array_equal(larger.counts, np.pad(windows.counts, margins))
+    assert np.array_equal(larger.cut(larger.counts[None]), windows.counts[None])
+    box = tuple(slice(min(b, 1), n - min(a, 1)) for n, (b, a) in zip(space, margins, strict=True))
+    assert np.array_equal(larger.cropped(box).counts, larger.counts[box])
+
+
+def test_parts_outside_the_input_are_refused() -> None:
+    for part in ((slice(2, 6), slice(0, 8)), (slice(-1, 3), slice(0, 8))):
+        with pytest.raises(InputError, match="outside an input of 5 x 8 voxels"):
+            Windows((5, 8), 3, part=part)
+    with pytest.raises(InputError, match="choose k between 1 and 2"):
+        Windows((5, 8), 3, part=(slice(2, 4), slice(0, 8)))
+
+
 @pytest.mark.parametrize("space", [(5,), (4, 6), (3, 4, 5)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_offsets_reach_the_voxels_of_a_patch(space: tuple[int, ...], channels: int) -> None:
