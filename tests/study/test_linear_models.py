@@ -33,7 +33,7 @@ def test_linear_models_are_trained_and_explained_together(tmp_path: Path) -> Non
         "drawn": {**windows, "classifier": "svm", "estimator": "samples", "samples": 500},
         "gradient": {"classifier": "age", "method": "sensitivity", "items": 1},
     }
-    settings["figures"] = {}
+    settings["figures"] = {"weights": {"kind": "weights", "explanations": ["held-out"]}}
     done = snakemake(tmp_path, write_config(tmp_path / "config.yaml", settings))
     assert done.returncode == 0, done.stdout + done.stderr
     results = tmp_path / "results/linear"

@@ -1,5 +1,7 @@
 """The Python interface: what it refuses, and that it says why."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -165,6 +167,45 @@ def test_a_linear_classifier_has_two_targets(target: int) -> None:
         preddiff.explain(
             ITEMS[0], linear(), preddiff.Conditional(GAUSSIAN), **{**SETTINGS, "target": target}
         )
+
+
+def three_classes() -> preddiff.LinearClassifier:
+    weights = np.random.default_rng(1).normal(size=(3, 1, 6, 6)) * 0.3
+    return preddiff.LinearClassifier(weights, np.array([0.1, 0, -0.1]), tuple("abc"), 20, (0, 0))
+
+
+def test_linear_probabilities_of_more_classes_are_those_of_draws() -> None:
+    linear, sampler = three_classes(), preddiff.Conditional(GAUSSIAN)
+    settings = {**SETTINGS, "samples": 5}
+    found = preddiff.explain(ITEMS[0], linear, sampler, **settings)
+    # As of any function that puts out these logits.
+    settings["training_size"] = 20
+    expected = preddiff.explain(ITEMS[0], lambda batch: linear.outputs(batch), sampler, **settings)
+    assert found.relevance == pytest.approx(expected.relevance, abs=1e-12)
+    assert (found.stderr > 0).any()
+
+
+def test_linear_outputs_of_more_classes_are_explained_exactly() -> None:
+    linear, sampler = three_classes(), preddiff.Conditional(GAUSSIAN)
+    settings = {**SETTINGS, "target": [0, 2], "output": "activations"}
+    found = preddiff.explain(ITEMS[0], linear, sampler, **settings)
+    drawn = preddiff.explain(
+        ITEMS[0], lambda batch: linear.outputs(batch), sampler, **settings, samples=2000
+    )
+    assert not found.stderr.any()
+    assert (np.abs(found.relevance - drawn.relevance) < 5 * drawn.stderr + 1e-6).all()
+
+
+def test_values_are_explained_by_their_difference() -> None:
+    """A decision value, and a prediction, as the logit that has the same weights."""
+    sampler, settings = preddiff.Conditional(GAUSSIAN), {**SETTINGS, "target": 0}
+    expected = preddiff.explain(ITEMS[0], linear(), sampler, **settings, output="activations")
+    decision = replace(linear(), has_probabilities=False)
+    found = preddiff.explain(ITEMS[0], decision, sampler, **settings)
+    assert np.array_equal(found.relevance, expected.relevance)
+    age = replace(decision, classes=("age",))
+    found = preddiff.explain(ITEMS[0], age, sampler, **settings)
+    assert np.array_equal(found.relevance, -expected.relevance)
 
 
 def test_threads_are_left_as_they_are() -> None:
