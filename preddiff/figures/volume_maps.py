@@ -20,12 +20,11 @@ from preddiff.storage.inputs import Inputs
 from preddiff.storage.maps import open_relevance
 from preddiff.storage.relevance import window_side
 from preddiff.storage.stores import PROVENANCE, open_dataset
-from preddiff.targets import Target
+from preddiff.targets import Kind, Target
 
 # Labels of scales, by what is explained.
 _WEIGHT_OF_EVIDENCE = "relevance: weight of evidence [bits]"
-_DIFFERENCE = "relevance: difference of log-odds"
-_DIFFERENCE_OF_VALUES = "relevance: difference of {}"
+_DIFFERENCE = "relevance: difference of {}"
 
 
 class VolumeFigureSettings(FigureSettings):
@@ -39,8 +38,8 @@ class OneSubject(FigureSettings):
 
     item: ItemName | None = Field(
         None,
-        description="subject to show; default: of the last class, the subject with the highest "
-        "predicted probability or value",
+        description="subject to show; default: of the second of two classes, or the explained one, "
+        "the subject with the highest predicted probability or value",
     )
 
 
@@ -109,14 +108,30 @@ class VolumeMaps:
         if self.k is None:
             # Attributions are not evidence in bits.
             return "relevance"
+        if self.target.kind == "probability":
+            return _WEIGHT_OF_EVIDENCE
         if not self.classifier.has_probabilities:
-            return _DIFFERENCE_OF_VALUES.format(self._value)
-        return _WEIGHT_OF_EVIDENCE if self.target.kind == "probability" else _DIFFERENCE
+            return _DIFFERENCE.format(self._value)
+        return _DIFFERENCE.format("logits" if self._has_more_classes else "log-odds")
 
     @property
     def target(self) -> Target:
         """The first target, which figures show."""
         return Target.parse(str(self.dataset["target"].values[0]))
+
+    @property
+    def shown(self) -> str:
+        """The class, or the value, whose prediction figures state.
+
+        Of two classes with probabilities it is the second, whichever is explained.
+        """
+        if self.classifier.has_probabilities and not self._has_more_classes:
+            return self.classifier.classes[-1]
+        return self.target.label
+
+    @property
+    def _has_more_classes(self) -> bool:
+        return len(self.classifier.classes) > 2
 
     @property
     def _value(self) -> str:
@@ -139,13 +154,11 @@ class VolumeMaps:
         return volume
 
     def prediction(self, name: str) -> float:
-        """Compute the probability of the last class for an item, or the first target's value."""
+        """Compute the probability, or the value, of what figures show for an item."""
         x = self.items.read([self.items.number(name)], self.classifier.slab)
         outputs = self.classifier.outputs(x, [name])
-        shown = self.target
-        if self.classifier.has_probabilities:
-            shown = Target("probability", self.classifier.classes[-1])
-        return float(self.classifier.value(shown, outputs)[0])
+        kind: Kind = "probability" if self.classifier.has_probabilities else "value"
+        return float(self.classifier.value(Target(kind, self.shown), outputs)[0])
 
     def of_group(self, group: str) -> list[str]:
         """List the explained items of a class."""
@@ -156,8 +169,9 @@ class VolumeMaps:
         group = self.items.groups[self.items.number(name)]
         about = f"{name} ({group})" if group else name
         if not self.classifier.has_probabilities:
-            return f"{about}\n{self._value}: {self.prediction(name):.3g}"
-        return f"{about}\np({self.classifier.classes[-1]}) = {self.prediction(name):.2f}"
+            predicted = "" if len(self.classifier.classes) > 1 else "predicted "
+            return f"{about}\n{predicted}{self._value}: {self.prediction(name):.3g}"
+        return f"{about}\np({self.shown}) = {self.prediction(name):.2f}"
 
     def _row(self, name: str) -> int:
         if name not in self._rows:
@@ -170,7 +184,7 @@ class VolumeMaps:
 
 
 def subject_of(maps: Sequence[VolumeMaps], item: str | None) -> str:
-    """Return the item to show; by default, that of the last class with the highest prediction.
+    """Return the item to show; by default, that of the shown class with the highest prediction.
 
     Parameters
     ----------
@@ -181,5 +195,5 @@ def subject_of(maps: Sequence[VolumeMaps], item: str | None) -> str:
         return item
     one = maps[0]
     shared = set(one.names).intersection(*(other.names for other in maps))
-    candidates = [n for n in one.of_group(one.classifier.classes[-1]) if n in shared]
+    candidates = [n for n in one.of_group(one.shown) if n in shared]
     return max(candidates or sorted(shared), key=one.prediction)
