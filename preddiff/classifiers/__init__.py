@@ -1,1 +1,1 @@
-"""Classifiers: logistic regression and networks, and how they are stored."""
+"""Classifiers: linear models and networks, and how they are stored."""

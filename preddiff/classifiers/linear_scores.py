@@ -35,6 +35,7 @@ def require_enough(
                 "choose another `value` column"
             )
         _require_members(settings.folds, len(y), f"{len(y)} subjects have a '{classes[0]}'")
+        _require_inner(settings, len(y))
         return
     counts = np.bincount(np.asarray(y, dtype=np.int64), minlength=len(classes))
     smallest = int(np.argmin(counts))
@@ -43,6 +44,18 @@ def require_enough(
     if len(classes) > 2:
         about = f"class '{classes[smallest]}' has {count}"
     _require_members(settings.folds, count, about, " of each class")
+    _require_inner(settings, int(counts.max()), " of the larger class")
+
+
+def _require_inner(settings: LinearSettings, count: int, of: str = "") -> None:
+    """Check that what trains a fold can be divided again, if the penalty is chosen."""
+    left = count - -(-count // settings.folds)
+    if len(settings.penalties) > 1 and left < settings.inner_folds:
+        raise InputError(
+            f"{settings.inner_folds} inner folds choose {settings.penalty}, but only {left} "
+            f"subjects{of} train each fold: set the classifier's `inner_folds` to {left} or less, "
+            f"or {settings.penalty} to a single number"
+        )
 
 
 def _require_members(folds: int, count: int, about: str, each: str = "") -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import linalg
 from scipy.stats import pearsonr
 from sklearn.linear_model import LinearRegression as LeastSquares
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -75,6 +76,22 @@ def test_fits_are_those_of_all_voxels(kind: str) -> None:
     assert found.weights.shape == (1, VOXELS) and found.nuisance.shape == (1, 0)
     assert found.weights[0] == pytest.approx(np.ravel(model.coef_), abs=1e-4 * scale)
     assert found.intercepts[0] == pytest.approx(np.ravel(model.intercept_)[0], abs=1e-3)
+
+
+def test_a_logistic_regression_of_two_classes_is_the_same_bits_as_in_earlier_versions() -> None:
+    one = data("logistic")
+    basis, triangle = linalg.qr(one.x.astype(np.float64).T, mode="economic")
+    z, y = triangle.T, one.y == 1
+    model = LogisticRegression(C=0.3, tol=1e-8, max_iter=10_000)
+    found, folds = fit(LOGISTIC, one, SEED), cross_validate(LOGISTIC, one, SEED)
+    model.fit(z, y)
+    assert np.array_equal(found.weights[0], basis @ model.coef_[0])
+    assert found.intercepts[0] == model.intercept_[0]
+    splitter = StratifiedKFold(3, shuffle=True, random_state=SEED)
+    for fold, (train, test) in enumerate(splitter.split(z, y)):
+        expected = model.fit(z[train], y[train]).predict_proba(z[test])[:, 1]
+        assert np.array_equal(folds.outputs[test, 0], expected)
+        assert (folds.fold[test] == fold).all()
 
 
 @pytest.mark.parametrize("kind", ["logistic", "ridge"])
@@ -213,6 +230,18 @@ def test_scores_of_values() -> None:
         (SVM, [0, 0, 0, 1, 2, 2, 2], ("a", "b", "c"), "class 'b' has 1: add subjects"),
         (SVM, [0, 0, 0, 2, 2, 2], ("a", "b", "c"), "class 'b' has 0: add subjects"),
         (REGRESSION, [1.0, 2.0], ("age",), "2 subjects have a 'age'"),
+        (
+            LOGISTIC.model_copy(update={"C": [0.1, 1.0], "inner_folds": 4}),
+            [0, 0, 0, 0, 1, 1, 1],
+            ("a", "b"),
+            "4 inner folds choose C, but only 2 subjects of the larger class .* to 2 or less",
+        ),
+        (
+            REGRESSION.model_copy(update={"alpha": [0.1, 1.0], "inner_folds": 4}),
+            [1.0, 2.0, 3.0, 4.0],
+            ("age",),
+            "only 2 subjects train each fold: .* or alpha to a single number",
+        ),
         (REGRESSION, [7.0] * 5, ("age",), "'age' is the same for all subjects"),
     ],
 )
