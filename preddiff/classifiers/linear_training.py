@@ -66,11 +66,6 @@ class LinearSettings(ClassifierSettings, Slab):
         return False
 
     @property
-    def channels(self) -> int:
-        """One channel, the intensity."""
-        return 1
-
-    @property
     def training_dataset(self) -> str:
         """The cohort that it is trained on."""
         return self.dataset

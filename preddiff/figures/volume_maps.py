@@ -142,10 +142,11 @@ class VolumeMaps:
     def weights(self) -> NDArray[np.float32]:
         """Return the weights of the first target's output, NaN outside the slab.
 
+        Those of several channels are added, as windows contain all channels.
         Of two classes these are those of the second, whichever is explained.
         """
         number, _ = self.classifier.output_of(self.target.label)
-        return self.on_grid(self.classifier.maps[number, 0])
+        return self.on_grid(self.classifier.maps[number].sum(axis=0))
 
     def on_grid(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """Embed the values of the slab in a volume that is NaN elsewhere."""

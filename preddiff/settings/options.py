@@ -230,7 +230,7 @@ def _types(field: FieldInfo) -> list[Any]:
 
 def _values(field: FieldInfo) -> int | str | None:
     """Return the number of values of an option, as argparse's `nargs`."""
-    for one in _types(field):
+    for one in map(_without_bounds, _types(field)):
         if get_origin(one) is tuple:
             return len(get_args(one))
         if get_origin(one) is list:
@@ -239,7 +239,7 @@ def _values(field: FieldInfo) -> int | str | None:
 
 
 def _single(value: Any, field: FieldInfo) -> Any:
-    """Unpack a single number, for options that accept a number or a list.
+    """Unpack a single number or text, for options that accept one or a list.
 
     `--items 5` selects the first five items, `--items 007` the item of that name.
     """
@@ -248,7 +248,7 @@ def _single(value: Any, field: FieldInfo) -> Any:
     alternatives = {_without_bounds(one) for one in _types(field)}
     is_count = int in alternatives and re.fullmatch("0|[1-9][0-9]*", value[0])
     is_number = float in alternatives and _is_float(value[0])
-    return value[0] if is_count or is_number else value
+    return value[0] if is_count or is_number or str in alternatives else value
 
 
 def _without_bounds(kind: Any) -> Any:

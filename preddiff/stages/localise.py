@@ -75,7 +75,7 @@ def localise(
             tables.append(score_map(path.stem, names, maps, truth, mask))
         else:
             print(f"{path}: skipped, since none of its items has a lesion", file=sys.stderr)
-    weights = np.broadcast_to(classifier.maps[-1, 0], (len(truth), *classifier.space))
+    weights = np.broadcast_to(classifier.maps[-1].sum(axis=0), (len(truth), *classifier.space))
     tables.append(score_map(WEIGHTS, list(truth), weights, truth, mask))
     table = pd.concat(tables, ignore_index=True)
     write_tsv(table, out, digits=_DIGITS)

@@ -51,8 +51,8 @@ def train(data: Path, settings: LinearSettings, seed: int, out: Path) -> None:
     """Train a classifier on a data store.
 
     Writes `cv.json`, `cv.tsv` (one row per training item), `weights.npy`, `weights.nii.gz` (on
-    the volumes' grid, 0 outside the slab; of several outputs, one volume each), `folds` (the model
-    of each fold) and, last, `classifier.json`.
+    the volumes' grid, 0 outside the slab; of several outputs or channels, a volume for each channel
+    of each output), `folds` (the model of each fold) and, last, `classifier.json`.
 
     Raises
     ------
@@ -78,7 +78,8 @@ def train(data: Path, settings: LinearSettings, seed: int, out: Path) -> None:
     names_of = {"value": classes[0]} if settings.predicts_values else {"classes": list(classes)}
     summary = {**names_of, "items": len(numbers), **scores(settings, y, validated)}
     write_json(summary, out / "cv.json")
-    volumes = [on_grid(weights[0], slab, items) for weights in classifier.maps]
+    maps = classifier.maps.reshape(-1, *classifier.space)
+    volumes = [on_grid(weights, slab, items) for weights in maps]
     volume = np.stack(volumes, axis=-1) if len(volumes) > 1 else volumes[0]
     save_volume(volume, items.affine, out / "weights.nii.gz")
     sizes = len(numbers) - np.bincount(validated.fold)

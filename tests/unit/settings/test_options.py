@@ -87,6 +87,11 @@ def test_people_give_one_penalty_or_several(words: list[str], C: Any) -> None:
     assert read_settings(parsed(LogisticClassifier, *given), LogisticClassifier).C == C
 
 
+@pytest.mark.parametrize(("words", "file"), [(["gm"], "gm"), (["gm", "wm"], ["gm", "wm"])])
+def test_people_give_one_column_or_several(words: list[str], file: Any) -> None:
+    assert read_settings(parsed(Columns, "--file", *words), Columns).file == file
+
+
 def test_nested_settings_have_their_options_among_the_others() -> None:
     arguments = parsed(
         ExpectationSettings,

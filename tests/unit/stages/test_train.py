@@ -137,6 +137,38 @@ def test_models_of_folds_say_what_the_table_says(kind: str, tmp_path: Path) -> N
     assert found.model_of("item-0").training_size in (13, 14)
 
 
+def test_several_tissues_are_channels(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    rows = []
+    for number in range(12):
+        group = CLASSES[2][number % 2]
+        row = {"participant_id": f"s{number}", "group": group}
+        for tissue in ("gm", "wm"):
+            values = generator.normal(size=SHAPE) + (number % 2) * (tissue == "wm")
+            row[tissue] = f"{number}-{tissue}.nii"
+            image = nib.Nifti1Image(values.astype(np.float32), np.diag([2.0, 2, 2, 1]))
+            nib.save(image, tmp_path / row[tissue])
+        rows.append(row)
+    pd.DataFrame(rows).to_csv(tmp_path / "table.tsv", sep="\t", index=False)
+    data, out = tmp_path / "data.zarr", tmp_path / "out"
+    main(["prepare", str(tmp_path / "table.tsv"), "--file", "gm", "wm", "--out", str(data)])
+    train(data, settings("svm"), 0, out)
+    items, found = Items(data), LinearClassifier.load(out)
+    assert found.maps.shape == (1, 2, 3, 4, 3) and found.channels == 2
+    outputs = found.outputs(items.read(range(12), found.slab))[:, 0]
+    assert ((outputs > 0) == (items.class_numbers == 1)).all()
+    volume = nib.load(out / "weights.nii.gz").get_fdata()
+    assert np.array_equal(volume[1:4], np.moveaxis(found.maps[0], 0, -1).astype(np.float32))
+    store = tmp_path / "e.zarr"
+    given = ["--kind", "grey", "--k", "2", "--items", "2", "--out", str(store)]
+    main(["open", "--data", str(data), "--classifier", str(out), *given])
+    main(["explain", str(store)])
+    main(["relevance", str(store), "--out", str(tmp_path / "relevance.zarr")])
+    figure = ["--kind", "weights", "--out", str(tmp_path / "figure.png")]
+    main(["figure", str(tmp_path / "relevance.zarr"), *figure])
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+
+
 def test_two_classes_need_no_kind_on_the_command_line(tmp_path: Path) -> None:
     items = store(tmp_path / "data.zarr")
     common = ["train", "--data", str(items.path), "--slices", "1", "3", "--folds", "3"]
