@@ -20,11 +20,11 @@ def test_example_runs(capsys) -> None:
     assert "(16, 16)" in capsys.readouterr().out
 
 
-def section(key: str) -> dict[str, Any]:
-    """The one example in YAML that has a key, and what it has there."""
+def section(key: str, *others: str) -> dict[str, Any]:
+    """What the one example in YAML that has a key, and these other keys, has there."""
     examples = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", README, flags=re.S))
-    (found,) = [example[key] for example in examples if key in example]
-    return found
+    (found,) = [example for example in examples if {*example} == {key, *others}]
+    return found[key]
 
 
 def test_explanations_are_valid() -> None:
@@ -56,6 +56,20 @@ def test_classifiers_are_valid() -> None:
     }
     study = validate(Study, {**rest, "classifiers": classifiers}, "README.md")
     assert [one.kind for one in study.classifiers.values()] == ["torchvision", "module"]
+
+
+def test_linear_models_are_valid() -> None:
+    study = {
+        "study": "readme",
+        "datasets": section("datasets", "classifiers"),
+        "classifiers": section("classifiers", "datasets"),
+        "samplers": {"marginal": {"kind": "marginal"}},
+        "explanations": {
+            "one": {"classifier": "svm", "sampler": "marginal", "targets": ["value:patient"]},
+            "two": {"classifier": "age", "sampler": "marginal", "targets": ["value:age"]},
+        },
+    }
+    assert validate(Study, study, "README.md").classifiers["age"].has_probabilities is False
 
 
 def test_targets_are_valid() -> None:
