@@ -175,6 +175,25 @@ class Paths:
         return [] if name is None else [self.store("gaussians", name)]
 
     @cached_property
+    def conditional(self) -> list[str]:
+        """Explanations that draw from a Gaussian."""
+        return [name for name in self.study.explanations if self.gaussian_key(name) is not None]
+
+    @property
+    def table_of_foretold(self) -> str:
+        """Table of how much of each explanation's windows their surroundings foretell."""
+        return f"{self.results}/tables/foretold.tsv"
+
+    def foretold_arguments(self) -> list[str]:
+        """Arguments of `foretold` for this table: name, side of windows and Gaussian of each."""
+        found: list[str] = []
+        for name in self.conditional:
+            side = self.study.explanations[name].window_side
+            (store,) = self.gaussian_store(name)
+            found += ["--explanation", name, str(side), str(Path(store).parent)]
+        return found
+
+    @cached_property
     def predicted(self) -> dict[str, Key]:
         """Tables of predictions, with the dataset and the classifier of each."""
         pairs = [

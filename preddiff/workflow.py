@@ -476,7 +476,7 @@ class Plan(Paths):
 
     def everything(self) -> list[str]:
         """All outputs of a study, including shards, so that deleted markers are noticed."""
-        wanted: list[str] = []
+        wanted: list[str] = [self.table_of_foretold] if self.conditional else []
         for name, one in self.study.explanations.items():
             if one.redraws_windows:
                 wanted += self.shards_of(name)

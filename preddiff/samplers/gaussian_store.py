@@ -21,7 +21,6 @@ from preddiff.progress import options as progress_options
 from preddiff.progress import progress
 from preddiff.samplers.draws import seed_of
 from preddiff.samplers.gaussian import (
-    Gaussian,
     Grid,
     LocatedPatchGaussian,
     Moments,
@@ -104,7 +103,7 @@ def fit_gaussian(
         Store to write, which appears when complete.
     """
     items = Items(data)
-    everywhere, span = _fit_everywhere(items, settings, l, seed, threads)
+    everywhere, span = fit_everywhere(items, settings, l, seed, threads)
     provenance = {
         "settings": settings.model_dump(mode="json"),
         "l": l,
@@ -122,7 +121,7 @@ def fit_gaussian(
         update_attributes(folder, {RANGE: span})
 
 
-def load_gaussian(path: Path) -> Gaussian:
+def load_gaussian(path: Path) -> PatchGaussian | LocatedPatchGaussian:
     """Open a stored Gaussian, global or by location; cells of the latter are read when asked for.
 
     Raises
@@ -156,14 +155,23 @@ def range_of(path: Path) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _fit_everywhere(
+def fit_everywhere(
     items: Items,
     settings: GaussianSettings,
     l: int,
     seed: int,
     threads: int,
 ) -> tuple[PatchGaussian, tuple[float, float]]:
+    """Fit the Gaussian for all locations, and return it with the range of the items' values.
+
+    Raises
+    ------
+    InputError
+        If there are no training items, or patches of side `l` do not fit into them.
+    """
     numbers = np.flatnonzero(items.training)
+    if not len(numbers):
+        raise InputError(f"{items.path} has no training items that a Gaussian could be fitted on")
     each = -(-settings.patches // len(numbers))
 
     def moments(number: int) -> _Part:

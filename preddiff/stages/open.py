@@ -1,6 +1,7 @@
 """Stage open: make the empty expectation store of an explanation, or keep it."""
 
 import argparse
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,8 @@ from preddiff.methods.selection import (
     target_classes,
     windows_of,
 )
+from preddiff.samplers.foretold import foretold
+from preddiff.samplers.gaussian_store import load_gaussian
 from preddiff.settings.options import add_path, add_seed, add_settings, read_settings
 from preddiff.storage.expectations import ExpectationStore, expectation_variables
 from preddiff.storage.filled import FILLED
@@ -69,9 +72,19 @@ def run(arguments: argparse.Namespace) -> None:
     )
     settings = read_settings(arguments, ExpectationSettings)
     open_expectations(inputs, settings, arguments.seed, arguments.out, arguments.keep_numbers_of)
+    warn_of_scale(inputs, settings.windows.k)
     if arguments.marker is not None:
         arguments.marker.parent.mkdir(parents=True, exist_ok=True)
         arguments.marker.touch()
+
+
+def warn_of_scale(inputs: Inputs, k: int) -> None:
+    """Print a warning if windows are foretold so well that maps would show next to nothing."""
+    if inputs.gaussian is None:
+        return
+    warning = foretold(load_gaussian(inputs.gaussian), k).warning
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 @dataclass(frozen=True)

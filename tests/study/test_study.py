@@ -72,6 +72,15 @@ def test_relevance_finds_the_lesion(study) -> None:
     assert auc["marginal"] > 0.7
 
 
+def test_a_table_says_how_much_surroundings_foretell(study) -> None:
+    table = pd.read_csv(study[0] / "results/small/tables/foretold.tsv", sep="\t")
+    assert list(table["explanation"]) == ["exact", "samples", "location"]
+    assert set(table["k"]) == {2} and set(table["l"]) == {4}
+    assert table["share_foretold"].between(0.3, 0.99).all()
+    assert table["share_foretold"][0] == table["share_foretold"][1]
+    assert table["warning"].isna().all()
+
+
 def test_samples_scatter_about_the_exact_expectations_as_far_as_they_should(study) -> None:
     results = study[0] / "results/small"
     exact = xr.open_zarr(results / "expectations/exact.zarr")
@@ -158,9 +167,9 @@ GREY = EXPLAINED - {"nifti", "figure"}
 REDONE = [
     ("explanations.exact.samples", 6, EXPLAINED),
     ("explanations.samples.samples", 6, EXPLAINED - {"nifti", "figure"}),
-    ("explanations.samples.k", 3, EXPLAINED - {"nifti", "figure"}),
+    ("explanations.samples.k", 4, {"foretold", *EXPLAINED} - {"nifti", "figure"}),
     ("explanations.marginal.targets", ["probability:patient"], EXPLAINED - {"nifti", "figure"}),
-    ("seed", 4, {"train", "gaussian", *EXPLAINED}),
+    ("seed", 4, {"train", "gaussian", "foretold", *EXPLAINED}),
     ("classifiers.logistic.C", 2.0, {"train", *EXPLAINED}),
     ("figures.weights.threshold", 0.3, {"figure"}),
     ("figures.weights.colormap", "PiYG", {"figure"}),
@@ -198,7 +207,7 @@ def test_an_input_file_redoes_what_was_learnt_from_it(study) -> None:
         assert planned(folder, config) == {}
         content = volume.read_bytes()
         volume.write_bytes(content + b"\0")
-        wanted = {"prepare", "train", "gaussian", *EXPLAINED}
+        wanted = {"prepare", "train", "gaussian", "foretold", *EXPLAINED}
         assert set(planned(folder, config)) == wanted
         volume.write_bytes(content)
     finally:

@@ -94,7 +94,24 @@ def test_default_study_keeps_its_paths(settings: dict[str, Any]) -> None:
     assert f"{results}/tables/localisation-logistic-summary.tsv" in wanted
     assert f"{results}/tables/deletion-digits-network-summary.tsv" in wanted
     assert f"{results}/relevance/conditional-nifti" in wanted
+    assert f"{results}/tables/foretold.tsv" in wanted
     assert len(wanted) == len(set(wanted))
+
+
+def test_only_explanations_that_draw_from_a_gaussian_are_foretold(settings: dict[str, Any]) -> None:
+    plan = plan_of(settings)
+    given = plan.foretold_arguments()
+    assert given[::4] == ["--explanation"] * len(plan.conditional)
+    assert list(zip(given[1::4], given[2::4], given[3::4], strict=True))[:3] == [
+        ("conditional", "3", "results/phantom/gaussians/cohort-l7-conditional.zarr"),
+        ("location", "3", "results/phantom/gaussians/cohort-l7-location-axis0-29-40.zarr"),
+        ("samples", "3", "results/phantom/gaussians/cohort-l7-conditional.zarr"),
+    ]
+    settings["explanations"] = {"grey": settings["explanations"]["grey"]}
+    settings["figures"] = {}
+    plan = plan_of(settings)
+    assert plan.conditional == []
+    assert plan.table_of_foretold not in plan.everything()
 
 
 def annotated(folder: Path, **datasets: dict[str, Any]) -> dict[str, Any]:

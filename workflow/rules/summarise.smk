@@ -48,6 +48,28 @@ rule nifti:
         "2>&1 | tee {log:q}"
 
 
+rule foretold:
+    """List how much of each explanation's windows their surroundings foretell."""
+    input:
+        [plan.store("gaussians", name) for name in plan.gaussians],
+    output:
+        report(
+            plan.table_of_foretold,
+            caption="../report/foretold.rst",
+            category="Tables",
+            labels={"table": "what surroundings foretell", "of": study.study},
+        ),
+    log:
+        f"{RESULTS}/logs/foretold.log",
+    conda:
+        "../../envs/preddiff.yaml"
+    params:
+        explanations=lambda w: plan.foretold_arguments(),
+        code=code_of("foretold"),
+    shell:
+        "preddiff foretold {params.explanations:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
 rule localise:
     """Score how well maps find known lesions."""
     input:
@@ -203,4 +225,5 @@ rule concept_measures:
 
 # Too short for separate jobs on a cluster.
 localrules:
+    foretold,
     localise,

@@ -159,7 +159,7 @@ def _roots() -> dict[str, list[str]]:
         found |= {f"concepts {name}": plan.code_of_concepts(name) for name in plan.explaining}
         for command in (
             "phantom", "fetch-oasis", "prepare", "prepare-images", "prepare-digits", "gaussian",
-            "relevance", "nifti", "localise", "localise-images",
+            "relevance", "nifti", "localise", "localise-images", "foretold",
         ):  # fmt: skip
             found[command] = workflow.code_of(command)
         for name in plan.redrawing:
