@@ -29,7 +29,7 @@ from preddiff.methods.base import METHODS, MethodSettings, TargetSettings
 from preddiff.registry import Registry
 from preddiff.samplers.base import SAMPLERS, SamplerSettings
 from preddiff.samplers.draws import Sampler
-from preddiff.settings.base import Name, Positive, Settings
+from preddiff.settings.base import Name, Positive, Settings, or_list
 from preddiff.targets import LAYER, Target
 from preddiff.windows import Windows
 
@@ -203,6 +203,18 @@ class PredictionDifference(MethodSettings, WindowSettings):
         "prediction-difference", description="prediction-difference"
     )
     sampler: Name = Field(description="name of the sampler")
+    k: Positive = Field(
+        3,
+        description="side of a window, in voxels; or a list of sides, which makes one explanation "
+        "of each, called <name>-k<side>",
+        json_schema_extra=or_list,
+    )
+    l: Positive | None = Field(
+        7,
+        description="side of the surroundings, in voxels; used by conditional samplers; with a "
+        "list of k, also a list of the same length",
+        json_schema_extra=or_list,
+    )
     items_per_job: Positive | None = Field(
         None,
         description="number of items per job, which does not change results; default: 200 for "

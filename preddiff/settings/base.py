@@ -18,7 +18,10 @@ from preddiff.errors import InputError
 from preddiff.registry import Registry
 
 # Names become parts of file names, so characters with a meaning in paths or shells are excluded.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+LONGEST_NAME = 64
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=LONGEST_NAME)
+]
 # Items keep the names in their table or file. A leading hyphen would be read as an option.
 ItemName = Annotated[str, StringConstraints(pattern=r"^[^-]")]
 # Seeds and counts must fit into the 64-bit integers of NumPy, torch and Zarr.
@@ -27,6 +30,18 @@ Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 Model = TypeVar("Model", bound="Settings")
+
+
+def or_list(schema: dict[str, Any]) -> None:
+    """Let a value be a list in the schema for editors, where one entry stands for several."""
+    about: dict[str, Any] = {}
+    for key in ("default", "description", "title"):
+        if key in schema:
+            about[key] = schema.pop(key)
+    kinds = schema.pop("anyOf", [{**schema}])
+    several = {"items": kinds[0], "minItems": 1, "type": "array"}
+    schema.clear()
+    schema.update({"anyOf": [*kinds, several]}, **about)
 
 
 class Settings(BaseModel):

@@ -7,11 +7,14 @@ from pydantic import Field, model_validator
 
 from preddiff.classifiers.base import CLASSIFIERS, ClassifierSettings
 from preddiff.datasets.base import DATASETS, DatasetSettings
+from preddiff.errors import InputError
 from preddiff.figures.base import FIGURES, FigureSettings
 from preddiff.methods.base import METHODS, MethodSettings
 from preddiff.samplers.base import SAMPLERS, SamplerSettings
 from preddiff.settings.base import Name, Positive, Seed, Settings, read_yaml, unknown, validate
+from preddiff.settings.several import with_several
 from preddiff.targets import LAYER, Target
+from preddiff.windows import Surroundings, Windows
 
 if TYPE_CHECKING:
     Dataset: TypeAlias = DatasetSettings
@@ -58,6 +61,11 @@ class Study(Settings):
         "although the code that computes them has changed; default: they are set aside and "
         "computed again",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_several(cls, data: Any) -> Any:
+        return with_several(data) if isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _check_consistency(self) -> "Study":
@@ -177,11 +185,8 @@ class Study(Settings):
         assert name is not None
         _require_known(f"{where}.sampler", name, self.samplers)
         sampler = self.samplers[name]
-        if sampler.needs_surroundings and getattr(explanation, "l", None) is None:
-            raise ValueError(
-                f"{where}.l: this key is required, because sampler '{name}' conditions "
-                "on surroundings"
-            )
+        if sampler.needs_surroundings:
+            _check_surroundings(where, name, explanation)
         if getattr(explanation, "estimator", None) == "exact":
             _check_exact(where, name, sampler, classifier)
         if getattr(explanation, "accuracy", None) is not None and classifier.has_exact_form:
@@ -236,6 +241,20 @@ def _check_fit(
             f"{_channels(classifier.channels)}{_size(classifier.space)}, but dataset '{name}' "
             f"contains {_described(dataset)}"
         )
+
+
+def _check_surroundings(where: str, sampler: str, explanation: MethodSettings) -> None:
+    """Check that windows can be at the centre of their surroundings."""
+    k, l = explanation.window_side, getattr(explanation, "l", None)
+    if l is None:
+        raise ValueError(
+            f"{where}.l: this key is required, because sampler '{sampler}' conditions on "
+            "surroundings"
+        )
+    try:
+        Surroundings(Windows((max(k, l),), k), l)
+    except InputError as error:
+        raise ValueError(f"{where}.l: {error}") from None
 
 
 def _check_exact(

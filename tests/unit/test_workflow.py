@@ -211,7 +211,7 @@ def test_jobs_of_networks_last_about_an_hour(settings: dict[str, Any]) -> None:
 
 def test_jobs_are_larger_the_less_accurate_maps_are(settings: dict[str, Any]) -> None:
     one = settings["explanations"]["digits-conditional"]
-    one |= {"samples": None, "accuracy": 0.02, "targets": ["probability:top-1"], "k": 1}
+    one |= {"samples": None, "accuracy": 0.02, "targets": ["probability:top-1"], "k": 1, "l": 5}
     assert plan_of(settings).items_per_job("digits-conditional") == 1000
     one["accuracy"] = 0.0001
     # A quarter of a draw of each of 64 windows at 0.02, and 200^2 times as many here.
