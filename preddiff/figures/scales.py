@@ -37,11 +37,8 @@ def draw_scales(found: Sequence[Foretold], title: str) -> Figure:
         axes.legend(loc="lower right", fontsize=7)
     bottom = min(shares.min() / 3, (1 - TOO_MUCH) / 10)
     axes.axhspan(bottom, 1 - TOO_MUCH, color=_FAINT, zorder=0)
-    axes.annotate(
-        f"more than {TOO_MUCH:.0%} foretold: maps show next to nothing",
-        (0.98, 1 - TOO_MUCH), xycoords=axes.get_yaxis_transform(), xytext=(0, -4),
-        textcoords="offset points", ha="right", va="top", fontsize=7, color="0.35",
-    )  # fmt: skip
+    note = f"more than {TOO_MUCH:.0%} foretold: maps show next to nothing"
+    axes.text(0.98, 0.03, note, transform=axes.transAxes, ha="right", fontsize=7, color="0.35")
     labels = [f"{one.k}\n({one.l})" for one in found]
     axes.set(ylim=(bottom, 1.5), xlabel="side k of the window (side l of its surroundings), voxels")
     axes.set_xticks(sides, labels)
