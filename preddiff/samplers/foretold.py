@@ -45,8 +45,8 @@ class Foretold:
     remaining : float
         The same given the surroundings: tr(Cov[x_w | x_out]) / m.
     cells : float64 array (cells,)
-        Share of the variance that remains in each cell of a Gaussian by location; of one element
-        for one Gaussian for all locations.
+        Share of the variance that remains in each of the cells, of a Gaussian by location, that
+        stand for all; of one element for one Gaussian for all locations.
     """
 
     k: int
@@ -122,6 +122,8 @@ def foretold(gaussian: AnyGaussian, k: int, l: int | None = None) -> Foretold:
     dimensions = _dimensions(gaussian)
     window = inside(k, l, ((l - k) // 2,) * dimensions, gaussian.channels)
     parts = np.array([_traces(one, window) for one in _covariances(gaussian, l)])
+    # Less than rounding cannot be told from nothing.
+    parts[:, 1] = np.maximum(parts[:, 1], np.finfo(np.float64).eps * parts[:, 0])
     variance, remaining = parts.mean(axis=0) / window.sum()
     return Foretold(k, l, float(variance), float(remaining), parts[:, 1] / parts[:, 0])
 

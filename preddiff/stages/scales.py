@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "classifier, for windows away from the borders. The table has a row per side: the share "
         "of a window's variance that is foretold, and the share that remains; the standard "
         "deviation of a voxel (sd, in units of the items), and what remains of it (sd_remaining); "
-        "and the least and the largest share that remains in a cell of a Gaussian by location."
+        "and the least and the largest share that remains among 32 cells of a Gaussian by location."
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(

@@ -100,6 +100,13 @@ def test_shares_near_one_are_right() -> None:
         assert found.share_remaining == pytest.approx(expected, rel=1e-6)
 
 
+def test_what_rounding_hides_is_positive() -> None:
+    # What remains, 1e-15, is less than the error of the linear algebra.
+    shares = [foretold(gaussian_of(exponential(5, 1, 1e15), 5), k).share_remaining for k in (1, 3)]
+    assert all(0 < share < 1e-14 for share in shares)
+    assert percent_of(min(shares)).startswith("99.9999999999999")
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_wider_surroundings_foretell_more(seed: int) -> None:
     covariance = random_covariance(np.random.default_rng(seed), 49)
