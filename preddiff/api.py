@@ -12,7 +12,7 @@ from torch import Tensor
 
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import Network, NetworkNodes
-from preddiff.classifiers.precision import arithmetic
+from preddiff.classifiers.precision import Precision, arithmetic
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.devices import use_cores
@@ -71,7 +71,8 @@ class Explanation:
         With an accuracy: standard deviation of the relevance's error against all windows at stride
         1 and draws without end, interpolation included.
     draws : int64 array (*windows.shape), optional
-        With an accuracy: draws of each window; 0 where it was not drawn.
+        With an accuracy: draws of each window; 0 where it was not drawn. In bfloat16, `evidence`
+        and `relevance` contain the shift to float32, which `expectations` do not.
     reached : float or float64 array (targets,), optional
         With an accuracy: root mean square of `error`, as a share of the largest magnitude of the
         relevance.
@@ -100,6 +101,7 @@ def explain(
     samples: int | None = None,
     stride: int | None = None,
     seed: int = 0,
+    precision: Precision = "float32",
     batch_size: int | None = None,
     progress: bool = True,
     on_level: Callable[[Explanation], object] | None = None,
@@ -141,6 +143,9 @@ def explain(
         Distance of neighbouring windows; 1 if only `samples` is given.
     seed : int
         Same seed, same draws.
+    precision : {"float32", "tf32", "bfloat16"}
+        Arithmetic of a torch module; tf32 needs a GPU. bfloat16 shifts maps: with an accuracy, some
+        draws are made in float32 too, from which the shift is corrected.
     batch_size : int, optional
         Inputs per forward pass; by default as suits the device of the module.
     progress : bool
@@ -209,7 +214,8 @@ def explain(
     nodes = _Nodes(classifier, targets, output)
     classes = nodes.count(x)
     _require_odds(output, classes, training_size)
-    engine = _drawing_engine(nodes, x, classes, (sampler, windows, samples, seed, batch_size))
+    settings = sampler, windows, samples, seed, batch_size
+    engine = _drawing_engine(nodes, x, classes, settings, precision)
     if accuracy is None:
         found = _all_blocks(engine, x, windows, len(targets), progress)
         every = _explanation(found, windows, output, training_size, classes, samples)
@@ -218,13 +224,17 @@ def explain(
     kind: Kind = "logit" if output == "activations" else "probability"
     explained = [Target(kind, str(one)) for one in targets]
     evidence = Evidence(samples, training_size or 1, classes)
-    refinement = Refinement(windows, explained, evidence, sampler.random)
+    in_float32 = None
+    if precision == "bfloat16":
+        in_float32 = _drawing_engine(nodes, x, classes, settings, "float32")
+    in_two = in_float32 is not None
+    refinement = Refinement(windows, explained, evidence, sampler.random, in_two)
 
     def show_level(level: Level) -> None:
         if on_level is not None:
             on_level(_chosen(_of_level(level, windows), target))
 
-    last = _refined(engine, refinement, x, accuracy, progress, show_level)
+    last = _refined((engine, in_float32), refinement, x, accuracy, progress, show_level)
     return _chosen(_of_level(last, windows), target)
 
 
@@ -285,17 +295,26 @@ def _require_odds(output: Output, classes: int, training_size: int | None) -> No
 
 
 def _drawing_engine(
-    nodes: "_Nodes", x: NDArray[np.float32], classes: int, settings: tuple[Any, ...]
+    nodes: "_Nodes",
+    x: NDArray[np.float32],
+    classes: int,
+    settings: tuple[Any, ...],
+    precision: Precision,
 ) -> Dense:
     if isinstance(nodes.classifier, torch.nn.Module) and nodes.output != "probabilities":
         space = tuple(x.shape[1:])
-        network = _network_nodes(nodes.classifier, nodes, space, len(x), classes)
+        network = _network_nodes(nodes.classifier, nodes, space, len(x), classes, precision)
         return Incremental(network, *settings, device=nodes.device)
+    if precision != "float32":
+        raise InputError(
+            f"precision {precision} is for torch modules that put out logits or activations: leave "
+            "it out"
+        )
     return Dense(nodes, *settings, device=nodes.device)
 
 
 def _refined(
-    engine: Dense,
+    engines: tuple[Dense, Dense | None],
     refinement: Refinement,
     x: NDArray[np.float32],
     accuracy: float,
@@ -303,8 +322,9 @@ def _refined(
     on_level: Callable[[Level], object],
 ) -> Level:
     """Draw level by level until the accuracy is reached."""
+    engine, in_float32 = engines
     with show(total=None, desc="explain", unit="window", disable=not progress) as bar:
-        for level in levels(engine, refinement, x, _ITEM, bar.update):
+        for level in levels(engine, refinement, x, _ITEM, bar.update, (), in_float32):
             on_level(level)
             passes, reached = level.drawn.passes, level.estimate.reached
             bar.set_postfix_str(f"error {reached.max():.3f}")
@@ -425,7 +445,12 @@ class _Nodes:
 
 
 def _network_nodes(
-    module: torch.nn.Module, nodes: _Nodes, space: tuple[int, ...], channels: int, classes: int
+    module: torch.nn.Module,
+    nodes: _Nodes,
+    space: tuple[int, ...],
+    channels: int,
+    classes: int,
+    precision: Precision,
 ) -> NetworkNodes:
     """The same nodes of a module whose layers are looked into."""
     names = tuple(str(number) for number in range(classes))
@@ -434,7 +459,7 @@ def _network_nodes(
     network = Network(copy.deepcopy(module), {}, names, 1, space, plain)
     kind: Kind = "probability" if nodes.output == "logits" else "logit"
     readout = Readout(tuple(Target(kind, str(target)) for target in nodes.targets))
-    return NetworkNodes(network, readout, {_ITEM: nodes.targets}, nodes.device)
+    return NetworkNodes(network, readout, {_ITEM: nodes.targets}, nodes.device, precision)
 
 
 def _all_blocks(

@@ -250,6 +250,70 @@ class Evidence:
         found = weight_of_evidence(reference, expected, *size) + slope * (change - expected)
         return found, np.square(slope) * variance
 
+    def of_shift(
+        self,
+        target: Target,
+        reference: float,
+        shift: FloatArray,
+        variance: FloatArray,
+        at: FloatArray,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Change of the evidence with a shift of the expectation, and its variance at a draw.
+
+        It is linear in the shift, as `linearised` is: their sum is the evidence of the sum.
+
+        Parameters
+        ----------
+        target, reference
+            See `of_draws`.
+        shift, variance : float64 arrays (...)
+            Mean and variance over draws.
+        at : float64 array (...)
+            Approximate evidence.
+
+        Returns
+        -------
+        evidence, variance : float64 arrays (...)
+        """
+        if target.has_linear_evidence:
+            return activation_difference(shift), np.asarray(variance)
+        size = (self.training_size, self.classes)
+        expected = change_of_evidence(reference, at, *size)
+        slope = weight_of_evidence_slope(reference, expected, *size)
+        return slope * shift, np.square(slope) * variance
+
+    def matched(
+        self, target: Target, reference: float, change: FloatArray, wanted: float
+    ) -> FloatArray:
+        """Shift single draws so that the target takes another value for the intact item.
+
+        The log-odds of a probability, after Laplace correction, are shifted, so that a draw changes
+        them as before; other nodes are shifted themselves.
+
+        Parameters
+        ----------
+        target : Target
+        reference : float
+            Value z of the target for the intact item.
+        change : float64 array (...)
+            Values of z for single draws, less the reference.
+        wanted : float
+            Value that the target is to take for the intact item.
+
+        Returns
+        -------
+        float64 array (...)
+            Values of z for the draws, less `wanted`.
+        """
+        if target.has_linear_evidence:
+            return change
+        size = (self.training_size, self.classes)
+        scale = self.training_size / (self.training_size + self.classes)
+        p, wanted_p = (laplace_correction(value, *size) for value in (reference, wanted))
+        step = change * scale
+        ratio = wanted_p / (1 - wanted_p) / (p / (1 - p)) - 1
+        return np.asarray((ratio + 1) * step / (1 + ratio * (p + step)) / (1 + ratio * p) / scale)
+
     def _of_target(
         self, target: Target, windows: Windows, reference: Any, change: Any, variance: Any
     ) -> tuple[FloatArray, FloatArray]:

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from preddiff.drawn import Chosen, Drawn, level_of
 from preddiff.engines.base import Progress, no_progress
 from preddiff.engines.dense import Dense
-from preddiff.refinement import Drawn, Estimate, Refinement, level_of
+from preddiff.evidence import Expectations
+from preddiff.refinement import Estimate, Refinement
+from preddiff.windows import FloatArray, Selection
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,7 @@ def levels(
     item: str,
     progress: Progress = no_progress,
     before: Sequence[Drawn] = (),
+    in_float32: Dense | None = None,
 ) -> Iterator[Level]:
     """Draw the windows of an item level by level.
 
@@ -56,23 +60,81 @@ def levels(
     before : sequence of Drawn
         The first levels, if they are known, each by itself. The others are the same as without
         them.
+    in_float32 : Dense, optional
+        The same engine in float32, if the other one is in reduced precision: the refinement is one
+        in two precisions then.
 
     Yields
     ------
     Level
         Each level that is not known, until nothing is left to draw.
     """
-    windows, samples = refinement.windows, refinement.samples
-    drawn = Drawn.nothing(windows, len(refinement.targets))
+    draw = _Draw(engine, in_float32, refinement, x, item, progress)
+    drawn = refinement.nothing()
     chosen = refinement.first()
     if before:
         for level in before:
             drawn = drawn.with_level(level)
         chosen = refinement.next(len(before), drawn, refinement.estimate(drawn))
     while chosen.size:
-        found = engine.expectations(x[None], [item], chosen, progress, samples)
-        new = level_of(windows, chosen, samples, found)
+        new = draw(chosen, drawn.reference)
         drawn = drawn.with_level(new)
         estimate = refinement.estimate(drawn)
         yield Level(chosen.number, new, drawn, estimate)
         chosen = refinement.next(chosen.number + 1, drawn, estimate)
+
+
+@dataclass(frozen=True, eq=False)
+class _Draw:
+    """Draws the windows of a level of an item; see `levels`."""
+
+    engine: Dense
+    in_float32: Dense | None
+    refinement: Refinement
+    x: NDArray[np.float32]
+    item: str
+    progress: Progress
+
+    def __call__(self, chosen: Chosen, reference: FloatArray) -> Drawn:
+        """Draw a level, given the values of the targets in float32 if there are levels before."""
+        windows, samples = self.refinement.windows, self.refinement.samples
+        if self.in_float32 is None:
+            found = self.engine.expectations(
+                self.x[None], [self.item], chosen.alone, self.progress, samples
+            )
+            return level_of(windows, chosen.alone, samples, found)
+        parts: list[Selection] = []
+        ours: list[FloatArray] = []
+        shift = self.refinement.nothing().shift
+        if chosen.both.size:
+            exact = self._single(self.in_float32, chosen.both)
+            reference = exact.reference[0]
+            ours.append(self._matched(chosen.both, reference))
+            difference = exact.change - ours[0][None]
+            shift = level_of(windows, chosen.both, 1, _changes(0 * reference, difference[0]))
+            parts.append(chosen.both)
+        if chosen.alone.size:
+            ours.append(self._matched(chosen.alone, reference))
+            parts.append(chosen.alone)
+        every = Selection(chosen.number, np.concatenate([part.index for part in parts]))
+        changes = _changes(reference, np.concatenate(ours, axis=1))
+        return level_of(windows, every, 1, changes, shift)
+
+    def _single(self, engine: Dense, chosen: Selection) -> Expectations:
+        def progress(windows: float) -> None:
+            self.progress(windows / self.refinement.samples)
+
+        return engine.expectations(self.x[None], [self.item], chosen, progress, 1)
+
+    def _matched(self, chosen: Selection, reference: FloatArray) -> FloatArray:
+        """Changes (targets, entries) in reduced precision, matched to float32."""
+        found = self._single(self.engine, chosen)
+        rows = zip(
+            self.refinement.targets, found.reference[0], found.change[0], reference, strict=True
+        )
+        return np.stack([self.refinement.evidence.matched(*row) for row in rows])
+
+
+def _changes(reference: FloatArray, changes: FloatArray) -> Expectations:
+    """Single draws of an item: changes of the targets (targets, entries)."""
+    return Expectations(reference[None], changes[None], np.zeros_like(changes)[None])

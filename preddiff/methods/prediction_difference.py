@@ -55,8 +55,7 @@ class WindowSettings(TargetSettings):
         description="error that a map of a network may have: its root mean square over the input, "
         "as a share of the map's largest magnitude, against windows at stride 1 and draws without "
         "end; windows are drawn level by level until it is reached; default: 0.02, unless "
-        "estimator, samples, stride or block is given, precision is bfloat16, or feature maps "
-        "(layer:NAME) are explained",
+        "estimator, samples, stride or block is given, or feature maps (layer:NAME) are explained",
     )
     stride: Positive | None = Field(
         None,
@@ -87,7 +86,10 @@ class WindowSettings(TargetSettings):
         "changes, if that saves work; dense always makes full forward passes",
     )
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
-        "float32", description="arithmetic of networks; tf32 needs a GPU"
+        "float32",
+        description="arithmetic of networks; tf32 needs a GPU; bfloat16 shifts maps: with an "
+        "accuracy, some draws are made in float32 too, from which the shift is corrected, and what "
+        "remains of it is part of the error",
     )
 
     held_out: bool = Field(
@@ -106,11 +108,6 @@ class WindowSettings(TargetSettings):
                     f"accuracy and {key} are both given: an accuracy decides itself which windows "
                     f"are drawn how often; remove accuracy, or {key}"
                 )
-        if self.precision == "bfloat16":
-            raise ValueError(
-                "accuracy and precision: bfloat16 are both given: rounding to bfloat16 can shift a "
-                "map by more than such an error; remove precision, or give samples instead"
-            )
         return self
 
     def accuracy_for(self, classifier: Any) -> float | None:
@@ -135,9 +132,14 @@ class WindowSettings(TargetSettings):
         # Interpolating all feature maps of a layer takes longer than drawing more.
         shows_layers = any(text.startswith(LAYER) for text in self.targets or ())
         paper = self.estimator or self.samples or self.stride or self.block
-        if paper or shows_layers or self.precision == "bfloat16":
+        if paper or shows_layers:
             return self.accuracy
         return self.accuracy or DEFAULT_ACCURACY
+
+    @property
+    def in_two_precisions(self) -> bool:
+        """Whether, with an accuracy, some draws are made in float32 too."""
+        return self.precision == "bfloat16"
 
     @property
     def samples_or_default(self) -> int:
@@ -285,6 +287,7 @@ def code_of_expectations(
     engine = "linear_engine" if classifier.has_exact_form else "network_engine"
     compute: tuple[str, ...] = ("preddiff.stages.explain:compute_blocks",)
     if settings.accuracy_for(classifier) is not None:
+        engine = "engines_of_levels"
         # What decides which windows are drawn, and when to stop.
         compute = (
             "preddiff.stages.explain:compute_levels",
@@ -396,3 +399,14 @@ def network_engine(
         standardisation=classifier.standardisation,
         device=device,
     )
+
+
+def engines_of_levels(
+    settings: WindowSettings, classifier: Any, request: Request, batch_size: int | None
+) -> tuple[Dense, Dense | None]:
+    """Return the engine for a network with an accuracy, and the same in float32 if it is not."""
+    engine = network_engine(settings, classifier, request, batch_size)
+    if not settings.in_two_precisions:
+        return engine, None
+    exact = settings.model_copy(update={"precision": "float32"})
+    return engine, network_engine(exact, classifier, request, batch_size)

@@ -20,6 +20,7 @@ from preddiff.methods.prediction_difference import (
     ExpectationSettings,
     Request,
     code_of_expectations,
+    engines_of_levels,
     linear_engine,
     network_engine,
 )
@@ -167,15 +168,15 @@ def _fill_levels(
     with shard(done):
         if left:
             items, classifier, request = _request(store)
-            engine = network_engine(_settings(store).windows, classifier, request, batch_size)
-            compute_levels(store, items, request.part, engine, left, mine)
+            engines = engines_of_levels(_settings(store).windows, classifier, request, batch_size)
+            compute_levels(store, items, request.part, engines, left, mine)
 
 
 def compute_levels(
     store: LevelStore,
     items: Items,
     part: tuple[slice, ...],
-    engine: Dense,
+    engines: tuple[Dense, Dense | None],
     unfinished: list[int],
     mine: Claim,
 ) -> None:
@@ -187,20 +188,21 @@ def compute_levels(
     items : Items
         The data store that the store's items are in.
     part : tuple of slice
-        Part of the items that the engine is given.
-    engine : Dense
+        Part of the items that the engines are given.
+    engines : tuple of Dense
+        See `engines_of_levels`.
     unfinished : list of int
         Items, as their numbers in the store.
     mine : Claim
         Of these items.
     """
-    refinement = store.refinement
+    refinement, (engine, in_float32) = store.refinement, engines
     with progress(desc="explain", unit="window", unit_scale=True) as bar:
         for done, number in enumerate(unfinished):
             name = store.items[number]
             (x,) = items.read([items.number(name)], part)
             before = store.read(number, len(store.errors(number)[1]))
-            for level in levels(engine, refinement, x, name, bar.update, before):
+            for level in levels(engine, refinement, x, name, bar.update, before, in_float32):
                 passes, reached = level.drawn.passes, level.estimate.reached
                 with mine.writing():
                     store.write(number, level.number, level.new, passes, reached)

@@ -220,7 +220,8 @@ def _create(folder: Path, wanted: _Wanted) -> None:
         variables = expectation_variables(*sizes, wanted.windows, block)
         about |= {"stride": made_of["stride"], "block": block}
     else:
-        variables = level_variables(*sizes, wanted.windows)
+        in_two = wanted.settings.windows.in_two_precisions
+        variables = level_variables(*sizes, wanted.windows, in_two)
         coordinates["level"] = ("level", np.arange(LEVELS))
         is_random = wanted.settings.sampler.is_random
         about |= {"stride": 1, "is_random": is_random, FILLED: list(variables)}

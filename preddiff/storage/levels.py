@@ -1,13 +1,15 @@
 """Stores of levels: the expectations of items whose maps are refined until they are accurate."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from preddiff.drawn import Drawn
 from preddiff.errors import InputError
 from preddiff.evidence import Evidence
-from preddiff.refinement import Drawn, Refinement
+from preddiff.refinement import Refinement
 from preddiff.storage.filled import LAST_OF_LEVELS, FilledStore, reference_variable
 from preddiff.storage.stores import DAMAGED_CHUNK, Variable, axes, reading_metadata
 from preddiff.targets import Target
@@ -17,12 +19,13 @@ from preddiff.windows import FloatArray, IntArray, Windows
 # about 90,000 times as many as the second.
 LEVELS = 40
 
-# In the order of writing. The last comes last: a level that has it is complete.
 _PER_WINDOW = ("draws", "change", "variance")
-_ARRAYS = ("reference", *_PER_WINDOW, "passes", LAST_OF_LEVELS)
+_OF_SHIFT = ("draws_in_both", "shift", "shift_variance")
 
 
-def level_variables(items: int, targets: int, windows: Windows) -> dict[str, Variable]:
+def level_variables(
+    items: int, targets: int, windows: Windows, in_two_precisions: bool = False
+) -> dict[str, Variable]:
     """Arrays of a store of levels: a chunk is a level of an item, a Zarr shard is an item.
 
     Parameters
@@ -30,6 +33,13 @@ def level_variables(items: int, targets: int, windows: Windows) -> dict[str, Var
     items, targets : int
         Their number.
     windows : Windows
+    in_two_precisions : bool
+        Whether draws are in reduced precision, so that their shift is stored too.
+
+    Returns
+    -------
+    dict
+        In the order of writing. The last comes last: a level that has it is complete.
     """
     grid = tuple(f"window_{axis}" for axis in axes(len(windows.space)))
 
@@ -45,6 +55,18 @@ def level_variables(items: int, targets: int, windows: Windows) -> dict[str, Var
             dtype,
         )
 
+    shift = {
+        "draws_in_both": per_window(
+            "draws of each window at this level that were made in float32 too", "int32"
+        ),
+        "shift": per_window(
+            "mean over these draws of z in float32, less z in reduced precision, matched to "
+            "float32 at the intact item",
+            "float32",
+            "target",
+        ),
+        "shift_variance": per_window("variance of this difference", "float32", "target"),
+    }
     return {
         "reference": reference_variable(items, targets),
         "draws": per_window(
@@ -54,6 +76,7 @@ def level_variables(items: int, targets: int, windows: Windows) -> dict[str, Var
             "mean of z over the draws of this level, less z of the intact item", "float32", "target"
         ),
         "variance": per_window("variance of z over the draws of this level", "float32", "target"),
+        **(shift if in_two_precisions else {}),
         "passes": Variable(
             ("item", "level"),
             (items, LEVELS),
@@ -109,7 +132,12 @@ class LevelStore(FilledStore):
                 [Target.parse(text) for text in self.targets],
                 Evidence(None, *size),
                 self.about["is_random"],
+                set(_OF_SHIFT) <= set(self.filled),
             )
+
+    @property
+    def _per_window(self) -> tuple[str, ...]:
+        return _PER_WINDOW + (_OF_SHIFT if self.refinement.in_two_precisions else ())
 
     def accurate_levels(self, item: int) -> int | None:
         """Number of levels of an item until its maps are accurate; None if they are not yet."""
@@ -164,12 +192,11 @@ class LevelStore(FilledStore):
                 f"{where}: the error is {reached.max():.3g} after {LEVELS} levels and {passes:,} "
                 f"forward passes; ask for a coarser accuracy than {self.accuracy:g}"
             )
-        missing = level.draws == 0
-        change, variance = (
-            np.where(missing, np.nan, values).astype(np.float32)
-            for values in (level.change, level.variance)
-        )
-        finite = all(np.isfinite(values[:, ~missing]).all() for values in (change, variance))
+        found = _as_arrays(_PER_WINDOW, level)
+        finite = _is_finite(level)
+        if level.shift is not None:
+            found |= _as_arrays(_OF_SHIFT, level.shift)
+            finite = finite and _is_finite(level.shift)
         # An error without bound is infinite: NaN would mean that the level is missing.
         if not finite or np.isnan(reached).any():
             raise InputError(
@@ -178,14 +205,7 @@ class LevelStore(FilledStore):
                 "weights, and whether the network overflows at its precision"
             )
         self._arrays["reference"][item] = level.reference.astype(np.float32)
-        found: dict[str, Any] = {
-            "draws": level.draws.astype(np.int32),
-            "change": change,
-            "variance": variance,
-            "passes": passes,
-            LAST_OF_LEVELS: reached,
-        }
-        for name, values in found.items():
+        for name, values in {**found, "passes": passes, LAST_OF_LEVELS: reached}.items():
             self._arrays[name][item, number] = np.asarray(values)
 
     def read(self, item: int, levels: int) -> list[Drawn]:
@@ -209,7 +229,7 @@ class LevelStore(FilledStore):
 
     def drawn(self, item: int, levels: int) -> Drawn:
         """Add up the first levels of an item; raises as `read` does."""
-        total = Drawn.nothing(self.windows, len(self.targets))
+        total = self.refinement.nothing()
         for level in self.read(item, levels):
             total = total.with_level(level)
         return total
@@ -218,19 +238,35 @@ class LevelStore(FilledStore):
         """Read a level of an item; None if it is damaged."""
         try:
             reference = np.asarray(self._arrays["reference"][item], dtype=np.float64)
-            draws, change, variance = (
-                np.asarray(self._arrays[name][item, number]) for name in _PER_WINDOW
-            )
+            shift = None
+            if self.refinement.in_two_precisions:
+                shift = self._drawn(np.zeros_like(reference), _OF_SHIFT, item, number)
+            found = self._drawn(reference, _PER_WINDOW, item, number, shift)
+            passes = np.asarray(self._arrays["passes"][item])[: number + 1]
         except DAMAGED_CHUNK:
             return None
-        drawn = draws > 0
-        values = reference, change[:, drawn], variance[:, drawn]
-        if not drawn.any() or any(np.isnan(part).any() for part in values):
-            return None
+        parts = [found] if shift is None else [found, shift]
+        values = [found.reference]
+        for part in parts:
+            drawn = part.draws > 0
+            values += [part.change[:, drawn], part.variance[:, drawn]]
+        # What a lost file held looks as if it had not been drawn.
+        is_whole = found.draws.any() and np.diff(passes, prepend=0)[-1] == found.passes
+        return found if is_whole and not any(np.isnan(part).any() for part in values) else None
+
+    def _drawn(
+        self,
+        reference: FloatArray,
+        names: Sequence[str],
+        item: int,
+        number: int,
+        shift: Drawn | None = None,
+    ) -> Drawn:
+        draws, change, variance = (np.asarray(self._arrays[name][item, number]) for name in names)
         change, variance = (
-            np.where(drawn, part, 0).astype(np.float64) for part in (change, variance)
+            np.where(draws > 0, part, 0).astype(np.float64) for part in (change, variance)
         )
-        return Drawn(reference, draws.astype(np.int64), change, variance)
+        return Drawn(reference, draws.astype(np.int64), change, variance, shift)
 
     def damaged(self, item: int) -> list[int]:
         """Numbers of the levels of an item that were written, or begun, but cannot be read."""
@@ -240,7 +276,7 @@ class LevelStore(FilledStore):
         count = len(reached)
         found = [n for n in range(count) if not passes[n] or self._read(item, n) is None]
         # A level that a job had begun to write when it was killed.
-        begun = all(self._can_be_read(name, item, count) for name in _PER_WINDOW)
+        begun = all(self._can_be_read(name, item, count) for name in self._per_window)
         return found or ([] if begun or count == LEVELS else [count])
 
     def _can_be_read(self, name: str, *place: int) -> bool:
@@ -258,8 +294,26 @@ class LevelStore(FilledStore):
         passes, reached = self.errors(item)
         kept = self.read(item, first)
         # The last one first, since it makes levels complete.
-        for name in reversed(_ARRAYS):
+        for name in reversed(self.filled):
             for file in self._files(name, item):
                 file.unlink(missing_ok=True)
         for number, level in enumerate(kept):
             self.write(item, number, level, int(passes[number]), reached[number])
+
+
+def _as_arrays(names: Sequence[str], level: Drawn) -> dict[str, Any]:
+    """Draws of a level, as they are stored: NaN where there are none."""
+    change, variance = (
+        np.where(level.draws == 0, np.nan, values).astype(np.float32)
+        for values in (level.change, level.variance)
+    )
+    return dict(zip(names, (level.draws.astype(np.int32), change, variance), strict=True))
+
+
+def _is_finite(level: Drawn) -> bool:
+    """Whether a level can be stored in float32."""
+    drawn = level.draws > 0
+    return all(
+        np.isfinite(values[:, drawn].astype(np.float32)).all()
+        for values in (level.change, level.variance)
+    )

@@ -2,15 +2,17 @@
 
     python tests/benchmarks/accuracy.py --images FOLDER --training FOLDER
         --network mobilenet_v2 WEIGHTS [--count 10] [--accuracies 0.05 0.02] [--side 32]
+        [--precision bfloat16]
 
-For each photograph and accuracy: forward passes as a share of the paper's (S = 10, stride 1),
-seconds, seconds until the first map, and how many times longer the paper's settings would take with
-the same engine, extrapolated from a region. In that region, of `--side` windows squared around the
-map's largest magnitude, a reference is made of `--samples` draws per window at stride 1: the error
-of the map as a share of its largest magnitude, beside what `error` says there, and their ratio; the
-share of voxels within twice what `error` says; the correlation. Voxels of which all windows are in
-the region are compared. The last lines are means over photographs. `--quick` shows within seconds
-that the script runs, with random images and weights; its numbers mean nothing.
+For each photograph and accuracy: forward passes as a share of the paper's (S = 10, stride 1), and
+in bfloat16 the share of them that are in float32; seconds, seconds until the first map, and how
+many times longer the paper's settings would take in float32 with the same engine, extrapolated from
+a region. In that region, of `--side` windows squared around the map's largest magnitude, a
+reference is made of `--samples` draws per window at stride 1, in float32: the error of the map as a
+share of its largest magnitude, beside what `error` says there, and their ratio; the share of voxels
+within twice what `error` says; the correlation. Voxels of which all windows are in the region are
+compared. The last lines are means over photographs. `--quick` shows within seconds that the script
+runs, with random images and weights; its numbers mean nothing.
 
 Photographs are resized to 256 pixels on the shorter side and cropped to 224. Networks are
 torchvision's, with a state dict as weights; the probability of the likeliest class is explained.
@@ -27,13 +29,15 @@ from PIL import Image
 from torchvision import models
 
 from preddiff.classifiers.network import Network, NetworkNodes
+from preddiff.classifiers.precision import Precision
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.devices import device_of, use_cores
+from preddiff.drawn import Drawn
 from preddiff.engines.incremental.engine import Incremental
 from preddiff.engines.refined import levels
 from preddiff.evidence import Evidence, relevance
-from preddiff.refinement import Drawn, Estimate, Refinement
+from preddiff.refinement import Estimate, Refinement
 from preddiff.samplers.conditional import Conditional
 from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.targets import Target
@@ -83,13 +87,19 @@ def network(name: str, weights: Path | None, side: int) -> Network:
 
 
 def engine(
-    one: Network, x: np.ndarray, sampler: Conditional, windows: Windows, samples: int, seed: int
+    one: Network,
+    x: np.ndarray,
+    sampler: Conditional,
+    windows: Windows,
+    samples: int,
+    seed: int,
+    precision: Precision = "float32",
 ) -> Incremental:
     device = device_of("auto")
     with torch.inference_mode():
         image = one.standardisation.image(torch.from_numpy(x)[None])
         likeliest = int(one.module.cpu()(image).argmax())
-    nodes = NetworkNodes(one, Readout((TARGET,)), {"item": [likeliest]}, device, "float32")
+    nodes = NetworkNodes(one, Readout((TARGET,)), {"item": [likeliest]}, device, precision)
     return Incremental(
         nodes,
         sampler,
@@ -139,14 +149,18 @@ def reference(one: Incremental, x: np.ndarray, middle: tuple[int, ...], side: in
 
 
 def refine(
-    one: Incremental, x: np.ndarray, accuracies: list[float]
+    one: Incremental,
+    x: np.ndarray,
+    accuracies: list[float],
+    in_float32: Incremental | None = None,
 ) -> tuple[float, dict[float, tuple[float, Drawn, Estimate]]]:
     """Seconds until the first map; by accuracy, seconds and maps."""
     evidence = Evidence(2, TRAINING_SIZE, CLASSES)
-    refinement = Refinement(one.windows, [TARGET], evidence)
+    in_two = in_float32 is not None
+    refinement = Refinement(one.windows, [TARGET], evidence, in_two_precisions=in_two)
     found: dict[float, tuple[float, Drawn, Estimate]] = {}
     first, start = 0.0, time.perf_counter()
-    for level in levels(one, refinement, x, "item"):
+    for level in levels(one, refinement, x, "item", in_float32=in_float32):
         drawn, estimate = level.drawn, level.estimate
         seconds = time.perf_counter() - start
         first = first or seconds
@@ -207,6 +221,7 @@ def subject(arguments: argparse.Namespace) -> Subject:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser, count=10)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.accuracies = [0.5]
@@ -215,23 +230,30 @@ def main() -> None:
     paper = 10 * windows.everything.size
 
     print(f"{given.name}, {len(images)} photographs, {torch.get_num_threads()} threads")
-    print("photograph accuracy | passes 1/ | seconds first speed-up | error said ratio within corr")
+    print(
+        "photograph accuracy | passes 1/ float32 | seconds first speed-up | "
+        "error said ratio within corr"
+    )
     rows: dict[float, list[list[float]]] = {accuracy: [] for accuracy in arguments.accuracies}
     for number, x in enumerate(images):
-        first, found = refine(engine(one, x, sampler, windows, 2, 0), x, arguments.accuracies)
+        ours = one, x, sampler, windows, 2, 0
+        in_float32 = None if arguments.precision == "float32" else engine(*ours)
+        reduced = engine(*ours, arguments.precision)
+        first, found = refine(reduced, x, arguments.accuracies, in_float32)
         best = found[min(arguments.accuracies)][2]
         middle = np.unravel_index(np.abs(best.relevance[0]).argmax(), windows.space)
         exact = engine(one, x, sampler, windows, arguments.samples, 1)
         truth = reference(exact, x, tuple(map(int, middle)), arguments.side)
         for accuracy, (seconds, drawn, estimate) in found.items():
             largest = np.abs(estimate.relevance[0]).max()
-            ours = estimate.relevance[0][truth.voxels]
+            maps = estimate.relevance[0][truth.voxels]
             said = estimate.error[0][truth.voxels]
-            error = ours - truth.relevance
+            error = maps - truth.relevance
             rms = np.sqrt((error**2).mean()) / largest
             told = np.sqrt((said**2).mean()) / largest
             row = [
                 paper / drawn.passes,
+                0 if drawn.shift is None else drawn.shift.passes / drawn.passes,
                 seconds,
                 first,
                 paper * truth.seconds_per_pass / seconds,
@@ -239,7 +261,7 @@ def main() -> None:
                 told,
                 rms / told,
                 float((np.abs(error) <= 2 * said).mean()),
-                float(np.corrcoef(ours.ravel(), truth.relevance.ravel())[0, 1]),
+                float(np.corrcoef(maps.ravel(), truth.relevance.ravel())[0, 1]),
             ]
             rows[accuracy].append(row)
             print(f"{number:10d} {accuracy:8g} | {line(row)}", flush=True)
@@ -248,9 +270,9 @@ def main() -> None:
 
 
 def line(row: list[float]) -> str:
-    share, seconds, first, faster, rms, told, ratio, within, correlation = row
+    share, in_float32, seconds, first, faster, rms, told, ratio, within, correlation = row
     return (
-        f"{share:9.0f} | {seconds:7.1f} {first:5.1f} {faster:8.0f} | "
+        f"{share:9.0f} {in_float32:7.3f} | {seconds:7.1f} {first:5.1f} {faster:8.0f} | "
         f"{rms:5.3f} {told:4.3f} {ratio:5.2f} {within:6.2f} {correlation:5.3f}"
     )
 

@@ -116,6 +116,32 @@ def test_killed_before_any_file_loses_and_repeats_nothing(made: Path, tmp_path: 
     assert_same_maps(store, made / "fine/r.zarr", tmp_path)
 
 
+def test_bfloat16_is_resumed_too(made: Path, tmp_path: Path) -> None:
+    whole, store = tmp_path / "whole/e.zarr", tmp_path / "e.zarr"
+    names = (*ARRAYS, "draws_in_both", "shift", "shift_variance")
+    for path in (whole, store):
+        open_levels(made, path, COARSE, "--precision", "bfloat16")
+    explained(whole)
+    # Before each file of a level: shift and its variance are missing where nothing is in both.
+    for number in range(1, 13):
+        job = Explaining(store, tmp_path / "log", kill_before=number)
+        list(job.written())
+        if job.process.exitcode == 0:
+            break
+    explained(store)
+    assert_same_bits(store, whole, names)
+    found = xr.open_zarr(store).load()
+    assert found.attrs["provenance"]["precision"] == "bfloat16"
+    assert (found["shift"].notnull() == (found["draws_in_both"] > 0)).all()
+    assert 0 < found["draws_in_both"].sum() < found["draws"].sum()
+    compute_relevance(store, tmp_path / "r.zarr")
+    maps = xr.open_zarr(tmp_path / "r.zarr").load()
+    exact = xr.open_zarr(made / "coarse/r.zarr").load()
+    difference = np.square(maps["relevance"] - exact["relevance"]).mean(("y", "x"))
+    said = (np.square(maps["error"]) + np.square(exact["error"])).mean(("y", "x"))
+    assert (difference < 4 * said).all()
+
+
 def test_shards_and_batches_do_not_change_maps(made: Path, tmp_path: Path) -> None:
     store = tmp_path / "e.zarr"
     open_levels(made, store, COARSE)

@@ -285,6 +285,42 @@ def test_wrong_accuracies(larger, change: dict, message: str) -> None:
         preddiff.explain(x, blob, sampler, **REFINED, **change)
 
 
+def network() -> torch.nn.Module:
+    """Logits of a network that bfloat16 rounds too much for such an accuracy."""
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.AvgPool2d(2),
+        torch.nn.Conv2d(4, 4, 3, padding=1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(4 * 13 * 12, 2),
+    )
+    layers[0].bias.data += 2
+    return layers.eval().requires_grad_(False)
+
+
+def test_bfloat16_is_corrected_for_an_accuracy(larger) -> None:
+    x, sampler = larger
+    settings = {**REFINED, "precision": "bfloat16"}
+    exact = preddiff.explain(x, network(), sampler, samples=50, seed=9, **REFINED).relevance
+    found = preddiff.explain(x, network(), sampler, accuracy=0.05, **settings)
+    paper = preddiff.explain(x, network(), sampler, samples=50, seed=9, **settings)
+    largest = np.abs(exact).max()
+    error, shift = (
+        np.sqrt(np.square(one.relevance - exact).mean()) / largest for one in (found, paper)
+    )
+    assert found.reached <= 0.05 and error < 1.5 * 0.05 < shift
+    assert (found.stderr <= found.error * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("output", ["logits", "probabilities"])
+def test_a_function_has_no_precision(larger, output: str) -> None:
+    x, sampler = larger
+    with pytest.raises(preddiff.InputError, match="precision bfloat16 is for torch modules"):
+        preddiff.explain(x, blob, sampler, output=output, precision="bfloat16", **REFINED)
+
+
 @pytest.mark.parametrize("settings", [{"samples": 3}, {"stride": 2}])
 def test_several_targets_share_the_draws(larger, settings: dict) -> None:
     x, sampler = larger

@@ -34,6 +34,7 @@ def test_nobody_asks_for_a_kind() -> None:
 ORDER = [
     ("errors", "progress", "registry", "windows", "targets"),
     ("evidence", "kriging"),
+    ("drawn",),
     ("refinement",),
     ("settings/base", "storage"),
     ("user_code", "devices", "datasets"),

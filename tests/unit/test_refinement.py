@@ -1,10 +1,13 @@
 """Refinement: choice of windows, merging of levels, and maps whose errors are what they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preddiff.drawn import Drawn, level_of
 from preddiff.evidence import (
     Evidence,
     Expectations,
@@ -13,7 +16,7 @@ from preddiff.evidence import (
     weight_of_evidence,
     weight_of_evidence_slope,
 )
-from preddiff.refinement import Drawn, Refinement, level_of, passes_left, ranks
+from preddiff.refinement import Refinement, passes_left, ranks
 from preddiff.targets import Target
 from preddiff.windows import Selection, Windows
 
@@ -114,8 +117,8 @@ def refined(simulated, accuracy, refinement=None):
     refinement = refinement or Refinement(windows, [simulated.target], Evidence(2, 10**6, 10))
     drawn, chosen = Drawn.nothing(windows, 1), refinement.first()
     while True:
-        found = simulated.draw(chosen, refinement.samples)
-        drawn = drawn.with_level(level_of(windows, chosen, refinement.samples, found))
+        found = simulated.draw(chosen.alone, refinement.samples)
+        drawn = drawn.with_level(level_of(windows, chosen.alone, refinement.samples, found))
         estimate = refinement.estimate(drawn)
         if refinement.is_reached(drawn.passes, estimate.reached, accuracy):
             return drawn, estimate
@@ -143,6 +146,58 @@ def test_errors_are_what_was_asked_for_and_what_is_said(target, accuracy):
     # These fields are smoother than photographs' evidence, so that errors are rather overstated.
     assert 0.5 < np.sqrt(np.mean(squares) / np.mean(said)) < 1.25
     assert np.mean(close) > 0.9
+
+
+def in_two_precisions(simulated, shift, accuracy):
+    """Refine by draws that lack a shift of the log-odds or logit, and half of it at random."""
+    windows, target = simulated.windows, simulated.target
+    refinement = Refinement(windows, [target], Evidence(2, 10**6, 10), in_two_precisions=True)
+    drawn, chosen = refinement.nothing(), refinement.first()
+    while True:
+        every = np.concatenate([chosen.both.index, chosen.alone.index])
+        random = np.random.default_rng([7, chosen.number])
+        lacking = shift[tuple(every.T)] * (1 + 0.5 * random.normal(size=len(every)))
+        parts = [simulated.draw(part, 1).change for part in (chosen.both, chosen.alone)]
+        exact = np.concatenate(parts, 2)
+        if target is PROBABILITY:
+            p = exact[0, 0] + simulated.reference
+            lacking = p - 1 / (1 + np.exp(lacking) * (1 - p) / p)
+        change = exact - lacking
+        reference, zero = np.array([[simulated.reference]]), np.zeros_like(change)
+        count = chosen.both.size
+        differences = Expectations(0 * reference, lacking[None, None, :count], zero[..., :count])
+        own = level_of(windows, chosen.both, 1, differences)
+        found = Expectations(reference, change, zero)
+        drawn = drawn.with_level(level_of(windows, Selection(0, every), 1, found, own))
+        estimate = refinement.estimate(drawn)
+        if refinement.is_reached(drawn.passes, estimate.reached, accuracy):
+            return drawn, estimate
+        chosen = refinement.next(chosen.number + 1, drawn, estimate)
+
+
+@pytest.mark.parametrize("target", [PROBABILITY, LOGIT], ids=str)
+@pytest.mark.parametrize("size", [0.05, 0.5])
+def test_shifts_are_corrected_and_their_errors_said(target, size):
+    """With shifts as photographs have them: a field that is where draws scatter."""
+    squares, said, without, shares = [], [], [], []
+    for seed in range(4):
+        simulated = Simulated(Windows((80, 70), 8), seed, 0.4, target, fine=0.1)
+        other = Simulated(Windows((80, 70), 8), seed + 50, 0.4, target)
+        shift = size * simulated.spread * (2 + other.field)
+        drawn, estimate = in_two_precisions(simulated, shift, 0.03)
+        largest = np.abs(simulated.relevance).max()
+        error = estimate.relevance[0] - simulated.relevance
+        squares.append((error**2).mean() / largest**2)
+        said.append((estimate.error[0] ** 2).mean() / largest**2)
+        plain = Refinement(simulated.windows, [target], Evidence(2, 10**6, 10))
+        alone = plain.estimate(replace(drawn, shift=None))
+        without.append(((alone.relevance[0] - simulated.relevance) ** 2).mean() / largest**2)
+        shares.append(drawn.shift.passes / drawn.passes)
+    assert np.sqrt(np.mean(squares)) < 1.25 * 0.03
+    assert 0.5 < np.sqrt(np.mean(squares) / np.mean(said)) < 1.25
+    if size > 0.1:
+        assert np.mean(without) > 9 * np.mean(squares)
+    assert np.mean(shares) < 0.3
 
 
 def test_volumes_are_refined():
@@ -199,14 +254,14 @@ def test_each_of_several_targets_reaches_the_accuracy():
     refinement = Refinement(windows, [PROBABILITY, PROBABILITY], Evidence(2, 10**6, 10))
     drawn, chosen = Drawn.nothing(windows, 2), refinement.first()
     for _ in range(40):
-        parts = [simulated.draw(chosen, 2) for simulated in (one, other)]
+        parts = [simulated.draw(chosen.alone, 2) for simulated in (one, other)]
         found = Expectations(
             *(
                 np.concatenate([getattr(p, name) for p in parts], 1)
                 for name in ("reference", "change", "variance")
             )
         )
-        drawn = drawn.with_level(level_of(windows, chosen, 2, found))
+        drawn = drawn.with_level(level_of(windows, chosen.alone, 2, found))
         estimate = refinement.estimate(drawn)
         if refinement.is_reached(drawn.passes, estimate.reached, 0.04):
             break

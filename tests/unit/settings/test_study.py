@@ -95,7 +95,7 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
                 {"classifier": "network", "sampler": "grey", "accuracy": 0.02, key: value},
                 f"explanations.digits-grey: accuracy and {key}.* are both given",
             )
-            for key, value in (("stride", 1), ("block", 10), ("precision", "bfloat16"))
+            for key, value in (("stride", 1), ("block", 10))
         ),
         (
             "explanations.digits-grey",
@@ -261,7 +261,8 @@ def test_gradients_can_be_taken_of_linear_classifiers(settings: dict[str, Any]) 
         ({"samples": 10}, None),
         ({"stride": 1}, None),
         ({"block": 64}, None),
-        ({"precision": "bfloat16"}, None),
+        ({"precision": "bfloat16"}, 0.02),
+        ({"precision": "bfloat16", "samples": 10}, None),
         ({"targets": ["probability:top-1", "layer:relu1"]}, None),
         ({"targets": ["layer:relu1"], "accuracy": 0.1}, 0.1),
         ({"estimator": "samples"}, None),

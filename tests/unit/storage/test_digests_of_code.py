@@ -30,8 +30,8 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # Modules whose functions make numbers.
 NUMBERS = [
-    "windows.py", "evidence.py", "targets.py", "kriging.py", "refinement.py", "samplers/*.py",
-    "engines/**/*.py", "methods/*.py",
+    "windows.py", "evidence.py", "targets.py", "kriging.py", "drawn.py", "refinement.py",
+    "samplers/*.py", "engines/**/*.py", "methods/*.py",
     "evaluation/*.py",
     *(
         f"classifiers/{name}.py"

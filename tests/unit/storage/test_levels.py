@@ -1,12 +1,13 @@
 """Stores of levels: what is written is read, and what cannot be right is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from preddiff.drawn import Drawn
 from preddiff.errors import InputError
-from preddiff.refinement import Drawn
 from preddiff.storage.filled import FILLED, BlockCounts, carry_over, has_levels, share_done
 from preddiff.storage.levels import LEVELS, LevelStore, level_variables
 from preddiff.storage.stores import create
@@ -21,8 +22,14 @@ def store(tmp_path: Path) -> LevelStore:
     return make_store(tmp_path / "e.zarr")
 
 
-def make_store(path: Path, items: str = "abc") -> LevelStore:
-    variables = level_variables(len(items), len(TARGETS), WINDOWS)
+@pytest.fixture
+def in_two(tmp_path: Path) -> LevelStore:
+    """Store of draws in reduced precision."""
+    return make_store(tmp_path / "two.zarr", in_two_precisions=True)
+
+
+def make_store(path: Path, items: str = "abc", in_two_precisions: bool = False) -> LevelStore:
+    variables = level_variables(len(items), len(TARGETS), WINDOWS, in_two_precisions)
     create(
         path,
         variables,
@@ -48,10 +55,17 @@ def level(seed: int) -> Drawn:
     return Drawn(np.array([0.25, -2.0]), draws, change, np.abs(variance))
 
 
+def in_both(seed: int) -> Drawn:
+    """A level of draws in reduced precision, of which some are made in float32 too."""
+    shift = replace(level(seed + 100), reference=np.zeros(2))
+    return replace(level(seed), shift=shift)
+
+
 def fill(store: LevelStore, item: int, errors: tuple[float, ...]) -> None:
     passes = 0
     for number, error in enumerate(errors):
-        found = level(10 * item + number)
+        make = in_both if store.refinement.in_two_precisions else level
+        found = make(10 * item + number)
         passes += found.passes
         store.write(item, number, found, passes, np.array([error, error / 2]))
 
@@ -70,6 +84,40 @@ def test_what_is_written_is_read(store: LevelStore) -> None:
     assert np.array_equal(total.draws, sum(one.draws for one in found))
     assert [len(store.errors(item)[1]) for item in range(3)] == [0, 3, 0]
     assert all(store.damaged(item) == [] for item in range(3))
+
+
+def test_the_shift_of_reduced_precision_is_read(in_two: LevelStore) -> None:
+    fill(in_two, 1, (0.5, 0.1))
+    # A level may have no draws in float32.
+    last = replace(level(12), shift=Drawn.nothing(WINDOWS, 2))
+    passes = int(in_two.errors(1)[0][-1]) + last.passes
+    in_two.write(1, 2, last, passes, np.array([0.1, 0.1]))
+    found = LevelStore(in_two.path).read(1, 3)
+    for one, expected in zip(found, (in_both(10), in_both(11), last), strict=True):
+        assert one.shift is not None and expected.shift is not None
+        for name in ("reference", "draws", "change", "variance"):
+            assert np.array_equal(getattr(one, name), getattr(expected, name))
+            assert np.array_equal(getattr(one.shift, name), getattr(expected.shift, name))
+    assert in_two.damaged(1) == []
+    in_two.discard(1, 2)
+    assert list(in_two.errors(1)[0]) == list(np.cumsum([in_both(n).passes for n in (10, 11)]))
+
+
+@pytest.mark.parametrize("name", ["draws_in_both", "shift", "shift_variance", "draws"])
+def test_a_lost_file_of_a_shift_is_noticed(in_two: LevelStore, name: str) -> None:
+    fill(in_two, 0, (0.5, 0.1))
+    for file in (in_two.path / name).rglob("*"):
+        if file.is_file() and file.name != "zarr.json":
+            file.unlink()
+    assert LevelStore(in_two.path).damaged(0) == [0, 1]
+
+
+def test_a_shift_that_is_not_finite_is_refused(in_two: LevelStore) -> None:
+    found = in_both(0)
+    assert found.shift is not None
+    found.shift.change[(0, *np.argwhere(found.shift.draws > 0)[0])] = np.nan
+    with pytest.raises(InputError, match="item 'a': an expectation or variance is too large"):
+        in_two.write(0, 0, found, found.passes, np.array([0.1, 0.1]))
 
 
 def test_counts_need_no_values(store: LevelStore) -> None:
