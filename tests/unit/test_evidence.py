@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preddiff.evidence import (
+    Evidence,
     activation_difference,
     laplace_correction,
     weight_of_evidence,
     weight_of_evidence_slope,
 )
+from preddiff.targets import Target
 
 probabilities = st.floats(0, 1)
 
@@ -69,6 +71,36 @@ def test_slope_is_the_derivative(p: float, change: float) -> None:
         weight_of_evidence(p, change + step, 140, 2) - weight_of_evidence(p, change - step, 140, 2)
     ) / (2 * step)
     assert weight_of_evidence_slope(p, change, 140, 2) == pytest.approx(numeric, rel=1e-5)
+
+
+@given(probabilities, st.floats(0.1, 10), probabilities)
+def test_matched_draws_have_shifted_odds(p: float, ratio: float, draw: float) -> None:
+    """The oracle shifts the log-odds themselves."""
+    evidence, target = Evidence(2, 10**6, 10), Target.parse("probability:1")
+
+    def odds(value: float) -> float:
+        q = float(laplace_correction(value, 10**6, 10))
+        return q / (1 - q)
+
+    shifted = ratio * odds(p) / (1 + ratio * odds(p))
+    wanted = (shifted * (10**6 + 10) - 1) / 10**6
+    found = wanted + evidence.matched(target, p, np.array(draw - p), wanted)
+    assert odds(found) == pytest.approx(ratio * odds(draw), rel=1e-6)
+    assert evidence.matched(target, p, np.array(0.0), wanted) == 0
+    logit = Target.parse("logit:1")
+    assert evidence.matched(logit, p, np.array(draw - p), wanted) == draw - p
+
+
+@given(st.floats(0.05, 0.95), st.floats(-2, 2), st.floats(-0.04, 0.04), st.floats(-0.01, 0.01))
+def test_evidence_and_its_shift_add_up(
+    reference: float, at: float, change: float, shift: float
+) -> None:
+    evidence, target = Evidence(2, 1000, 5), Target.parse("probability:1")
+    where, none = np.array(at), np.array(0.04)
+    whole, noise = evidence.linearised(reference, np.array(change + shift), none, where)
+    part, _ = evidence.linearised(reference, np.array(change), none, where)
+    rest, same = evidence.of_shift(target, reference, np.array(shift), none, where)
+    assert part + rest == pytest.approx(whole, abs=1e-9) and same == pytest.approx(noise)
 
 
 def test_laplace_correction() -> None:
