@@ -193,12 +193,15 @@ def test_networks() -> None:
     assert "whole maps are computed" in row(output, "mobilenet_v3_small")
 
 
-def test_accuracy() -> None:
-    header, columns, row, mean = printed("accuracy", "--quick", "--threads", 1).splitlines()
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_accuracy(precision: str) -> None:
+    output = printed("accuracy", "--quick", "--threads", 1, "--precision", precision)
+    header, columns, row, mean = output.splitlines()
     assert header.startswith("squeezenet1_1, 1 photographs")
     assert "first speed-up" in columns
-    number, accuracy, *_ = row.split()
+    number, accuracy, _, _, in_float32, *_ = row.split()
     assert (number, accuracy) == ("0", "0.5")
+    assert (float(in_float32) > 0) == (precision == "bfloat16")
     assert mean.split()[:2] == ["mean", "0.5"]
 
 
