@@ -25,8 +25,8 @@ _SHARE = 40
 # Shares of the windows that the first two levels draw, and growth of the passes with each further
 # level: those of `preddiff.refinement`, which needs SciPy.
 _FIRST, _SECOND, _GROWTH, _DRAWS = 1 / 256, 1 / 25, 1.35, 2
-# Share of the draws that are made in float32 too, in bfloat16: measured on a photograph each, 0.08
-# with SqueezeNet 1.1 and 0.14 with MobileNetV2, which takes 1.8 times as many passes then.
+# Share of the draws that are made in float32 too, in bfloat16: measured on photographs, 0.07
+# with SqueezeNet 1.1 and 0.13 with MobileNetV2, which takes about twice as many passes then.
 _IN_BOTH = 1 / 10
 
 
