@@ -151,7 +151,7 @@ class Paths:
         place: Key = ()
         if sampler.depends_on_location:
             slab = self.slab_of(explanation)
-            place = (f"axis{slab.axis}", *map(str, slab.slices))
+            place = (f"axis{slab.axis}", *map(str, slab.slices)) if slab.slices else ("whole",)
         return (*data, f"l{getattr(one, 'l', None)}", str(one.sampler_name), *place)
 
     def slab_of(self, explanation: str) -> Slab:
@@ -199,13 +199,15 @@ class Paths:
         pairs = [
             (self.study.explained_dataset(one), one.classifier)
             for name, one in self.study.explanations.items()
-            if self.classifier_of(name).ranks_classes
+            if self.classifier_of(name).is_network
         ]
         return {name: key for key, name in distinct_names(pairs).items()}
 
     def predictions_of(self, explanation: str) -> list[str]:
-        """Table of predictions of an explanation's classifier; empty if there is none."""
+        """Table of predictions that targets of an explanation may need; empty if there is none."""
         one = self.study.explanations[explanation]
+        if not self.classifier_of(explanation).ranks_classes:
+            return []
         pair = (self.study.explained_dataset(one), one.classifier)
         names = {key: name for name, key in self.predicted.items()}
-        return [self.table("predictions", names[pair])] if pair in names else []
+        return [self.table("predictions", names[pair])]

@@ -22,10 +22,11 @@ from preddiff.settings.options import write_settings
 from preddiff.storage.provenance import digest_code
 from preddiff.targets import LAYER
 
-# Number of forward passes that one hour of a GPU is assumed to suffice for, and largest number of
-# items per job.
-PASSES_PER_JOB = 3600 * 50_000
+# Forward passes per second of a GPU that are assumed, of images and of volumes; jobs take about one
+# hour, and have at most so many items.
+PASSES_PER_SECOND = {2: 50_000, 3: 1000}
 ITEMS_PER_JOB = 1000
+SIDE_OF_VOLUMES = 96
 ITEMS_PER_JOB_EXACT_FORM = 200
 SECONDS_PER_JOB = 3600
 # Least time for relevance, and speed at which the evidence of windows is interpolated for it.
@@ -133,7 +134,9 @@ class Plan(Paths):
         one = self.study.classifiers[classifier]
         arguments = ["--settings", write_settings(one.stage_settings)]
         for data in self.training_data_of(classifier):
-            arguments += ["--data", str(Path(data).parent), "--seed", str(self.study.seed)]
+            arguments += ["--data", str(Path(data).parent)]
+            if one.is_trained:
+                arguments += ["--seed", str(self.study.seed)]
         for file in self.base_of(classifier):
             arguments += ["--classifier", str(Path(file).parent)]
         for weights in self.weights_of(classifier):
@@ -263,7 +266,8 @@ class Plan(Paths):
             return ITEMS_PER_JOB_EXACT_FORM
         space = self.space_of(explanation)
         passes = one.passes_of(space, self.classifier_of(explanation))
-        return max(1, min(ITEMS_PER_JOB, PASSES_PER_JOB // max(1, passes)))
+        per_job = 3600 * PASSES_PER_SECOND[len(space)]
+        return max(1, min(ITEMS_PER_JOB, per_job // max(1, passes)))
 
     def space_of(self, explanation: str) -> tuple[int, ...]:
         """Spatial shape of the input of an explanation's classifier, if it is a network."""
@@ -271,6 +275,9 @@ class Plan(Paths):
         dataset = self.study.datasets[self.study.explained_dataset(one)]
         known = self.classifier_of(explanation).space or dataset.space
         side = self.geometry(one.classifier).crop
+        if dataset.dimensions == 3:
+            # Their size is only known from the data: assume that of brains at 2 mm.
+            side = SIDE_OF_VOLUMES
         return known or (side or 1,) * dataset.dimensions
 
     def filled_store_of(self, explanation: str) -> str:
@@ -361,14 +368,16 @@ class Plan(Paths):
         return {
             name: key
             for name, key in self.predicted.items()
-            if self._conditional(key) and any(map(self._is_of_a_class, self._of_pair(key)))
+            if self.study.classifiers[key[1]].has_probabilities
+            and self._conditional(key)
+            and any(map(self._is_of_a_class, self._of_pair(key)))
         }
 
     def _is_of_a_class(self, explanation: str) -> bool:
         """Whether a target of an explanation is a probability or logit, as tables need."""
         one = self.study.explanations[explanation]
         kinds = {text.partition(":")[0] for text in one.targets or [one.default_target]}
-        return not kinds <= {LAYER, "map"}
+        return not kinds <= {LAYER, "map", "value"}
 
     def _of_pair(self, key: Key) -> list[str]:
         return [
@@ -484,8 +493,9 @@ class Plan(Paths):
             if one.nifti:
                 wanted.append(f"{self.results}/relevance/{name}-nifti")
         for name, classifier in self.study.classifiers.items():
-            if classifier.training_dataset is not None:
+            if classifier.is_trained:
                 wanted.append(f"{self.results}/classifiers/{name}/cv.json")
+        wanted += [self.table("predictions", name) for name in self.predicted]
         wanted += [self.table("localisation", f"{name}-summary") for name in self.localising]
         wanted += [self.table("localisation", f"{name}-summary") for name in self.objects]
         wanted += [self.table("deletion", f"{name}-summary") for name in self.compared]

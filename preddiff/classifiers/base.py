@@ -139,8 +139,8 @@ class ClassifierSettings(Settings):
         Files that the subcommand writes into the classifier's folder, besides `classifier.json`.
     is_light : bool
         Whether making it takes too little time for a separate job on a cluster.
-    dimensions, channels : int
-        Number of spatial axes and of channels of its inputs.
+    is_trained : bool
+        Whether the study trains it, which takes a seed and gives scores (`cv.json`).
     is_network : bool
         Whether it is evaluated by forward passes, which are faster on a GPU.
     has_exact_form, has_layers : bool
@@ -152,7 +152,7 @@ class ClassifierSettings(Settings):
     command: ClassVar[str]
     files: ClassVar[tuple[str, ...]]
     is_light: ClassVar[bool] = False
-    dimensions: ClassVar[int]
+    is_trained: ClassVar[bool] = True
     is_network: ClassVar[bool] = True
     has_exact_form: ClassVar[bool] = False
     has_layers: ClassVar[bool] = True
@@ -169,6 +169,11 @@ class ClassifierSettings(Settings):
         return True
 
     @property
+    def dimensions(self) -> int:
+        """Number of spatial axes of the input."""
+        raise NotImplementedError
+
+    @property
     def channels(self) -> int | None:
         """Channels of the input; None if any number is accepted."""
         return None
@@ -180,7 +185,7 @@ class ClassifierSettings(Settings):
 
     @property
     def training_dataset(self) -> str | None:
-        """Name of the dataset that it is trained on; None if the study does not train it."""
+        """Name of the dataset that it is trained on; None if that is not part of the study."""
         return None
 
     @property

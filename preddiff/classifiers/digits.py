@@ -34,10 +34,14 @@ class DigitClassifier(ClassifierSettings, DigitTraining):
 
     command: ClassVar[str] = "train-digits"
     files: ClassVar[tuple[str, ...]] = ("weights.safetensors", "cv.json")
-    dimensions: ClassVar[int] = 2
 
     kind: Literal["digits"] = Field(description="digits")
     dataset: Name = Field(description="name of the dataset of digits")
+
+    @property
+    def dimensions(self) -> int:
+        """Two spatial axes."""
+        return 2
 
     @property
     def channels(self) -> int:

@@ -150,7 +150,7 @@ class ExplanationNetworkClassifier(ClassifierSettings, ExplanationTraining):
         return self._base
 
     @property
-    def dimensions(self) -> int:  # type: ignore[override]
+    def dimensions(self) -> int:
         """Number of spatial axes of the network's inputs."""
         return self.base.dimensions
 

@@ -5,6 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from preddiff.classifiers.cross_validation import (
+    require_count,
+    require_members,
+    scores_of_classes,
+)
 from preddiff.classifiers.linear_training import CrossValidation, LinearSettings
 from preddiff.errors import InputError
 from preddiff.windows import FloatArray, IntArray
@@ -34,17 +39,12 @@ def require_enough(
                 f"'{classes[0]}' is the same for all subjects that the regression is trained on: "
                 "choose another `value` column"
             )
-        _require_members(settings.folds, len(y), f"{len(y)} subjects have a '{classes[0]}'")
+        require_count(settings.folds, len(y), f"{len(y)} subjects have a '{classes[0]}'")
         _require_inner(settings, len(y))
         return
-    counts = np.bincount(np.asarray(y, dtype=np.int64), minlength=len(classes))
-    smallest = int(np.argmin(counts))
-    count = int(counts[smallest])
-    about = f"the smaller class has {count}"
-    if len(classes) > 2:
-        about = f"class '{classes[smallest]}' has {count}"
-    _require_members(settings.folds, count, about, " of each class")
-    _require_inner(settings, int(counts.max()), " of the larger class")
+    numbers = np.asarray(y, dtype=np.int64)
+    require_members(settings.folds, numbers, classes)
+    _require_inner(settings, int(np.bincount(numbers).max()), " of the larger class")
 
 
 def _require_inner(settings: LinearSettings, count: int, of: str = "") -> None:
@@ -55,16 +55,6 @@ def _require_inner(settings: LinearSettings, count: int, of: str = "") -> None:
             f"{settings.inner_folds} inner folds choose {settings.penalty}, but only {left} "
             f"subjects{of} train each fold: set the classifier's `inner_folds` to {left} or less, "
             f"or {settings.penalty} to a single number"
-        )
-
-
-def _require_members(folds: int, count: int, about: str, each: str = "") -> None:
-    if count < folds:
-        advice = f"set the classifier's `folds` to {count} or less"
-        if count < 2:
-            advice = "add subjects"
-        raise InputError(
-            f"{folds} folds need at least {folds} subjects{each}, but {about}: {advice}"
         )
 
 
@@ -108,21 +98,9 @@ def predicted(settings: LinearSettings, outputs: FloatArray) -> IntArray:
 def _of_classes(
     settings: LinearSettings, y: IntArray | FloatArray, found: CrossValidation
 ) -> dict[str, Any]:
-    from sklearn.metrics import confusion_matrix, roc_auc_score
-
+    numbers = np.asarray(y, dtype=np.int64)
     chosen = predicted(settings, found.outputs)
-    correct = chosen == y
-    accuracies = [float(correct[found.fold == fold].mean()) for fold in range(settings.folds)]
-    columns = found.outputs.shape[1]
-    wanted = [y == number for number in range(columns)] if columns > 1 else [y == 1]
-    areas = [roc_auc_score(*pair) for pair in zip(wanted, found.outputs.T, strict=True)]
-    return {
-        "accuracy_per_fold": accuracies,
-        "accuracy_mean": float(np.mean(accuracies)),
-        "accuracy_std": float(np.std(accuracies, ddof=1)),
-        "roc_auc": float(np.mean(areas)),
-        "confusion": confusion_matrix(y, chosen).tolist(),
-    }
+    return scores_of_classes(numbers, chosen, found.outputs, found.fold, settings.folds)
 
 
 def _of_values(

@@ -39,7 +39,6 @@ class LinearSettings(ClassifierSettings, Slab):
         "cv.tsv",
         f"{FOLDS}/{ITEMS}",
     )
-    dimensions: ClassVar[int] = 3
     is_network: ClassVar[bool] = False
     has_exact_form: ClassVar[bool] = True
     has_layers: ClassVar[bool] = False
@@ -59,6 +58,11 @@ class LinearSettings(ClassifierSettings, Slab):
         description="nuisance variables, among the dataset's `nuisance` columns, that are "
         "regressed out of the voxels; within folds, the regression is fitted to the training part",
     )
+
+    @property
+    def dimensions(self) -> int:
+        """Three spatial axes."""
+        return 3
 
     @property
     def ranks_classes(self) -> bool:

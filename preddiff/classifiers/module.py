@@ -9,12 +9,21 @@ from torch import nn
 
 from preddiff import user_code
 from preddiff.classifiers.base import CLASSIFIERS
-from preddiff.classifiers.networks import ImageNetworkSettings, NetworkSettings
+from preddiff.classifiers.networks import (
+    NetworkSettings,
+    VolumeNetworkClassifier,
+    VolumeNetworkSettings,
+)
+from preddiff.datasets.base import Geometry
 from preddiff.errors import InputError
-from preddiff.settings.base import Settings
+from preddiff.settings.base import Name, Settings
+
+# Keys that networks of images need, and networks of volumes can have or cannot.
+_OF_IMAGES = ("crop", "mean", "std")
+_OF_IMAGES_ONLY = ("resize", "crop")
 
 
-class ModuleSettings(NetworkSettings):
+class ModuleSettings(VolumeNetworkSettings, NetworkSettings):
     """Your own network, from a Python file (`preddiff module`)."""
 
     module: user_code.Reference = Field(
@@ -27,27 +36,64 @@ class ModuleSettings(NetworkSettings):
         "those that the function sets",
     )
 
-    @model_validator(mode="after")
-    def _complete(self) -> "ModuleSettings":
-        for key in ("crop", "mean", "std"):
+    def problem_of_images(self) -> str | None:
+        """Say which key is missing, or superfluous, if its inputs are images."""
+        for key in _OF_IMAGES:
             if getattr(self, key) is None:
-                raise ValueError(f"{key} is required for your own network")
-        return self
+                return f"{key} is required for your own network of images"
+        if self.slices is not None:
+            return "slices are of volumes: name their dataset, or remove slices"
+        return None
+
+    def problem_of_volumes(self) -> str | None:
+        """Say which key is superfluous if its inputs are volumes."""
+        for key in _OF_IMAGES_ONLY:
+            if getattr(self, key) is not None:
+                return f"{key} is for images: remove it, or the dataset of volumes"
+        return None
 
 
 @CLASSIFIERS.register
-class ModuleClassifier(ImageNetworkSettings, ModuleSettings):
-    """Your own network, from a Python file."""
+class ModuleClassifier(VolumeNetworkClassifier, ModuleSettings):
+    """Your own network of images or of a cohort's volumes, from a Python file."""
 
     command: ClassVar[str] = "module"
+    is_light: ClassVar[bool] = True
 
     kind: Literal["module"] = Field(description="module")
+    dataset: Name | None = Field(
+        None,
+        description="name of the cohort whose volumes it was trained on; default: it is a network "
+        "of images",
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ModuleClassifier":
+        of_images = self.dataset is None
+        problem = self.problem_of_images() if of_images else self.problem_of_volumes()
+        if problem is not None:
+            raise ValueError(problem)
+        return self
 
     @property
-    def channels(self) -> int:
+    def dimensions(self) -> int:
+        """Two spatial axes, unless its inputs are volumes."""
+        return 2 if self.dataset is None else 3
+
+    @property
+    def channels(self) -> int | None:
         """As many channels as there are means."""
-        assert self.mean is not None
-        return len(self.mean)
+        return None if self.mean is None else len(self.mean)
+
+    @property
+    def training_dataset(self) -> str | None:
+        """The cohort."""
+        return self.dataset
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Size of images."""
+        return self.part(Geometry) if self.dataset is None else None
 
     @property
     def stage_settings(self) -> Settings:
@@ -56,8 +102,8 @@ class ModuleClassifier(ImageNetworkSettings, ModuleSettings):
 
     def input_files(self) -> list[Path]:
         """List the Python file and the modules that it imports, state dict and names of classes."""
-        weights = [self.weights] if self.weights else []
-        return [*user_code.files_of(self.module), *weights, *super().input_files()]
+        given = [path for path in (self.weights, self.classes) if path is not None]
+        return [*user_code.files_of(self.module), *given]
 
     @classmethod
     def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> nn.Module:

@@ -34,6 +34,8 @@ from preddiff.storage.provenance import digest_file, digest_json
 from preddiff.targets import Target
 
 KIND = "network"
+# What the outputs are, if they are not logits of classes.
+VALUES = "values"
 _WEIGHTS = "weights.safetensors"
 
 # Share of the range of the logits by which two calls on the same inputs may differ. Other orders of
@@ -43,7 +45,7 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Network:
-    """A network from standardised inputs to logits.
+    """A network from standardised inputs to logits of classes, or to other values.
 
     Attributes
     ----------
@@ -53,13 +55,19 @@ class Network:
         What it is built from, under the name of its kind: {"torchvision": name}, {"module": file,
         "factory": name, "digest": of the file}, {"digits": width}, ...
     classes : tuple of str
+        Names of the classes, or of the values. Of two classes, there may be a single logit: the
+        log-odds of the second.
     training_size : int
         Number N of training instances, for the Laplace correction.
     space : tuple of int
-        Height and width of the input.
+        Spatial shape of the input.
     standardisation : Standardisation
     digest : str
         Digest of everything that its output depends on.
+    first_voxel : tuple of int, optional
+        First voxel of the input within the items, if it is a part of them.
+    has_probabilities : bool
+        Whether its outputs are logits of classes, rather than other values such as an age.
     """
 
     module: nn.Module
@@ -69,12 +77,21 @@ class Network:
     space: tuple[int, ...]
     standardisation: Standardisation
     digest: str = ""
+    first_voxel: tuple[int, ...] | None = None
+    has_probabilities: bool = True
 
     has_exact_form: ClassVar[bool] = False
     has_layers: ClassVar[bool] = True
-    ranks_classes: ClassVar[bool] = True
-    has_probabilities: ClassVar[bool] = True
-    cuts_items: ClassVar[bool] = False
+
+    @property
+    def ranks_classes(self) -> bool:
+        """Whether targets can name the true class or the top classes of an item."""
+        return self.has_probabilities
+
+    @property
+    def cuts_items(self) -> bool:
+        """Whether its input is a part of the items, which can have any shape."""
+        return self.first_voxel is not None
 
     @property
     def kind(self) -> str:
@@ -97,13 +114,13 @@ class Network:
 
     @property
     def corner(self) -> tuple[int, ...]:
-        """First voxel of the input within the items, which is 0 along each axis."""
-        return (0,) * len(self.space)
+        """First voxel of the input within the items."""
+        return self.first_voxel or (0,) * len(self.space)
 
     @property
     def slab(self) -> tuple[slice, ...]:
         """The input within the items, one slice per axis."""
-        return tuple(slice(0, n) for n in self.space)
+        return tuple(slice(c, c + n) for c, n in zip(self.corner, self.space, strict=True))
 
     @cached_property
     def _by_name(self) -> dict[str, int | None]:
@@ -201,6 +218,12 @@ class Network:
             "std": list(self.standardisation.std),
             "weights": digest_file(folder / _WEIGHTS),
         }
+        # Without them, descriptions of networks of images are as they always were, and so are their
+        # digests.
+        if self.first_voxel is not None:
+            description["corner"] = list(self.first_voxel)
+        if not self.has_probabilities:
+            description["outputs"] = VALUES
         with write_atomically(folder / "classifier.json") as temporary:
             temporary.write_text(json.dumps(description, indent=2) + "\n")
 
@@ -227,14 +250,18 @@ class Network:
                     f"{weights} changed since the classifier was stored: run its stage again"
                 )
             load_state_dict(built, read_state_dict(weights), str(weights))
+            space = tuple(int(n) for n in about["space"])
+            mean, std = (tuple(map(float, about[key])) for key in ("mean", "std"))
             return cls(
                 prepared(built),
                 architecture,
                 classes,
                 int(about["training_size"]),
-                tuple(int(n) for n in about["space"]),
-                Standardisation(tuple(map(float, about["mean"])), tuple(map(float, about["std"]))),
+                space,
+                Standardisation(mean, std, len(space)),
                 digest_json(about),
+                tuple(int(n) for n in about["corner"]) if "corner" in about else None,
+                about.get("outputs") != VALUES,
             )
         except FileNotFoundError as error:
             raise InputError(
@@ -272,8 +299,9 @@ def check(network: Network) -> None:
     Raises
     ------
     InputError
-        If its output is not one row of finite logits per input, with one logit per class, or if it
-        is random or depends on the other inputs of a batch.
+        If its output is not one row of finite numbers per input, with one logit per class (or a
+        single one for two classes) or one value per name, or if it is random or depends on the
+        other inputs of a batch.
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.rand((4, network.channels, *network.space), generator=generator)
@@ -295,27 +323,13 @@ def check(network: Network) -> None:
             f"the network returned an output of shape {tuple(first.shape)} for {len(x)} inputs: it "
             "must return one row of logits per input"
         )
-    if first.shape[1] != len(network.classes):
-        raise InputError(
-            f"the network returns {first.shape[1]} logits, but there are {len(network.classes)} "
-            "names of classes: correct the classifier's `classes`"
-        )
-    if first.shape[1] == 1:
-        raise InputError(
-            "the network returns a single number, whose softmax is always 1: wrap it in a module "
-            "that returns one logit per class, such as torch.cat([torch.zeros_like(z), z], 1) if z "
-            "is the logit of the second of two classes"
-        )
-    if bool((first >= 0).all()) and bool((first.sum(1) - 1).abs().max() < _TOLERANCE):
-        raise InputError(
-            "the network returns probabilities, not logits: remove its final softmax, or wrap it "
-            "in a module that returns their logarithms"
-        )
+    _check_outputs(network, first)
     if not first.isfinite().all():
         raise InputError(
             "the network's output is NaN or infinite for random inputs between 0 and 1"
         )
-    spread = float(first.max() - first.min())
+    # Of a single output, differences between inputs may be small.
+    spread = float(first.max() - first.min()) or float(first.abs().max())
     for other, what in (
         (network.logits(x), "differs from call to call: is dropout on in eval mode?"),
         (
@@ -327,12 +341,41 @@ def check(network: Network) -> None:
             raise InputError(f"the network's output for an input {what}")
 
 
+def _check_outputs(network: Network, outputs: Tensor) -> None:
+    """Check that outputs (n, K) are as many as their names, and logits if they are of classes."""
+    count, names = outputs.shape[1], len(network.classes)
+    if not network.has_probabilities:
+        if count != names:
+            raise InputError(
+                f"the network returns {count} values, but {names} are named: set outputs to "
+                "classes, if it returns one logit per class"
+            )
+        return
+    if count == 1 and names != 2:
+        raise InputError(
+            f"the network returns a single number for {names} classes: that is the log-odds of the "
+            "second of two classes (name both in `classes`), or a value (outputs: value)"
+        )
+    if count not in (1, names):
+        raise InputError(
+            f"the network returns {count} logits, but there are {names} names of classes: correct "
+            "the classifier's `classes`"
+        )
+    sums_to_one = bool((outputs.sum(1) - 1).abs().max() < _TOLERANCE)
+    if count > 1 and sums_to_one and bool((outputs >= 0).all()):
+        raise InputError(
+            "the network returns probabilities, not logits: remove its final softmax, or wrap it "
+            "in a module that returns their logarithms"
+        )
+
+
 # Not in inference mode: its tensors could not be differentiated later.
 @torch.no_grad()
 def _use_channels_last(network: nn.Module, shape: tuple[int, ...]) -> None:
     """Use the channels-last layout, unless the network needs the contiguous one."""
+    is_of_volumes = len(shape) == 5
     try:
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last_3d if is_of_volumes else torch.channels_last)
         network(torch.zeros(shape))
     except RuntimeError:
         network.to(memory_format=torch.contiguous_format)

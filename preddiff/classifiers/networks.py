@@ -1,13 +1,17 @@
-"""Settings of all networks of images: preprocessing, classes, and size of the training set."""
+"""Settings of networks: preprocessing, classes, size of the training set, part of volumes."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from preddiff.classifiers.base import ClassifierSettings
 from preddiff.datasets.base import Geometry
+from preddiff.datasets.slab import Slab
 from preddiff.settings.base import Positive
+
+# Images of ImageNet's training set (ILSVRC 2012).
+TRAINING_SIZE = 1_281_167
 
 
 class Preprocessing(Geometry):
@@ -36,7 +40,7 @@ class NetworkSettings(Preprocessing):
         "(class_index, class_name); default: those of the network's pretrained weights, or numbers",
     )
     training_size: Positive = Field(
-        1_281_167,
+        TRAINING_SIZE,
         description="number N of images that it was trained on, for the Laplace correction",
     )
 
@@ -46,7 +50,12 @@ class ImageNetworkSettings(ClassifierSettings, NetworkSettings):
 
     files: ClassVar[tuple[str, ...]] = ("weights.safetensors",)
     is_light: ClassVar[bool] = True
-    dimensions: ClassVar[int] = 2
+    is_trained: ClassVar[bool] = False
+
+    @property
+    def dimensions(self) -> int:
+        """Two spatial axes."""
+        return 2
 
     @property
     def geometry(self) -> Geometry:
@@ -56,3 +65,47 @@ class ImageNetworkSettings(ClassifierSettings, NetworkSettings):
     def input_files(self) -> list[Path]:
         """List the file with the names of the classes."""
         return [] if self.classes is None else [self.classes]
+
+
+class VolumeNetworkSettings(Slab):
+    """What a network of volumes sees of them, how they are standardised, and what it returns."""
+
+    slices: tuple[int, int] | None = Field(
+        None,
+        description="of volumes: first and last slice that the network sees, inclusive, counted "
+        "from 0; default: the whole volume",
+    )
+    outputs: Literal["classes", "value"] = Field(
+        "classes",
+        description="classes: one logit per class or, of two classes, the log-odds of the second; "
+        "value: a number, such as an age, which is explained by its difference",
+    )
+    mean: list[float] | None = Field(
+        None,
+        description="mean of each channel, which is subtracted; default: that of the training "
+        "volumes, over what the network sees",
+        min_length=1,
+    )
+    std: list[float] | None = Field(
+        None,
+        description="standard deviation by which each channel is divided; default: that of the "
+        "training volumes",
+        min_length=1,
+    )
+    training_size: Positive | None = Field(
+        None,
+        description="number N of items that it was trained on, for the Laplace correction; "
+        "default: of volumes, the training items of the dataset; of images, 1281167",
+    )
+
+
+class VolumeNetworkClassifier(ClassifierSettings, VolumeNetworkSettings):
+    """A network of volumes that the user has trained."""
+
+    files: ClassVar[tuple[str, ...]] = ("weights.safetensors",)
+    is_trained: ClassVar[bool] = False
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether its outputs are logits of classes."""
+        return self.outputs == "classes"

@@ -31,7 +31,8 @@ class Readout:
         """Read all targets.
 
         A feature map's value is its mean over units: the paper's relevance of a map is the average
-        of its units' activation differences, which are linear in the activations.
+        of its units' activation differences, which are linear in the activations. A single output
+        is the log-odds of the second of two classes, unless targets are values.
 
         Parameters
         ----------
@@ -47,13 +48,14 @@ class Readout:
         float64 tensor (n, targets)
         """
         logits = logits.double()
+        log_odds = torch.cat([-logits, logits], 1) if logits.shape[1] == 1 else logits
         values = torch.empty(
             (len(logits), len(self.targets)), dtype=torch.float64, device=logits.device
         )
-        for kind, outputs in (("probability", None), ("logit", logits), ("value", logits)):
+        for kind, outputs in (("probability", None), ("logit", log_odds), ("value", logits)):
             columns = [c for c, t in enumerate(self.targets) if t.kind == kind]
             if columns:
-                found = torch.softmax(logits, 1) if outputs is None else outputs
+                found = probabilities(logits) if outputs is None else outputs
                 values[:, columns] = found[:, [classes[c] for c in columns]]
         for layer in self.layers:
             columns = [
@@ -62,3 +64,20 @@ class Readout:
             numbers = [self.targets[c].number for c in columns]
             values[:, columns] = means[layer][:, numbers].double()
         return values
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Convert logits to probabilities of classes.
+
+    Parameters
+    ----------
+    logits : tensor (n, K)
+        One per class; a single one is the log-odds of the second of two classes.
+
+    Returns
+    -------
+    tensor (n, K), or (n, 2) for a single logit
+    """
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], 1)
+    return torch.softmax(logits, 1)

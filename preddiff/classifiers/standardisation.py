@@ -16,14 +16,17 @@ class Standardisation:
     ----------
     mean, std : tuple of float
         One value per channel.
+    dimensions : int
+        Number of spatial axes of inputs.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    dimensions: int = 2
 
     def image(self, x: Tensor) -> Tensor:
-        """Standardise inputs (..., channels, height, width)."""
-        return self._along(x, (-1, 1, 1))
+        """Standardise inputs (..., channels, *space)."""
+        return self._along(x, (-1, *(1,) * self.dimensions))
 
     def patches(self, draws: Tensor) -> Tensor:
         """Standardise patches (..., channels * voxels), in C order of (channel, *patch)."""

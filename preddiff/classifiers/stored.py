@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from torch import nn
@@ -11,10 +12,11 @@ from preddiff.classifiers.base import CLASSIFIERS, Unit, kind_of
 from preddiff.classifiers.held_out import held_out
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import KIND, Network, check, prepared
-from preddiff.classifiers.networks import NetworkSettings
+from preddiff.classifiers.networks import NetworkSettings, VolumeNetworkSettings
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.datasets.images import read_classes
 from preddiff.datasets.items import Items
+from preddiff.datasets.slab import slab_of
 from preddiff.errors import InputError
 
 
@@ -79,12 +81,31 @@ def require_fit(items: Items, classifier: LinearClassifier | Network) -> None:
     InputError
     """
     if classifier.cuts_items:
+        _require_part(items, classifier)
         return
     if (items.channels, *items.space) != (classifier.channels, *classifier.space):
         raise InputError(
             f"{items.path} contains items of {items.channels} x "
             f"{' x '.join(map(str, items.space))}, but the network takes "
             f"{classifier.channels} x {' x '.join(map(str, classifier.space))}"
+        )
+
+
+def _require_part(items: Items, classifier: LinearClassifier | Network) -> None:
+    """Check that the input of a classifier is a part of the items."""
+    if items.channels != classifier.channels:
+        raise InputError(
+            f"{items.path} contains items of {items.channels} channels, but the classifier takes "
+            f"{classifier.channels}"
+        )
+    inside = len(items.space) == len(classifier.space) and all(
+        part.stop <= n for part, n in zip(classifier.slab, items.space, strict=True)
+    )
+    if not inside:
+        raise InputError(
+            f"{items.path} contains items of {' x '.join(map(str, items.space))} voxels, which do "
+            f"not contain the classifier's input, {' x '.join(map(str, classifier.space))} voxels "
+            f"from {', '.join(map(str, classifier.corner))} on"
         )
 
 
@@ -96,6 +117,8 @@ def store_network(
     space: tuple[int, ...],
     standardisation: Standardisation,
     out: Path,
+    first_voxel: tuple[int, ...] | None = None,
+    has_probabilities: bool = True,
 ) -> None:
     """Store a network as a classifier.
 
@@ -112,6 +135,10 @@ def store_network(
     standardisation : Standardisation
     out : Path
         Folder for the classifier.
+    first_voxel : tuple of int, optional
+        First voxel of the input within the items, if it is a part of them.
+    has_probabilities : bool
+        Whether its outputs are logits of classes, rather than other values.
 
     Raises
     ------
@@ -121,10 +148,88 @@ def store_network(
     if len(standardisation.mean) != len(standardisation.std) or not np.all(standardisation.std):
         raise InputError("mean and std need one number per channel, and std must not contain 0")
     stored = Network(
-        prepared(network), architecture, classes, training_size, space, standardisation
+        prepared(network),
+        architecture,
+        classes,
+        training_size,
+        space,
+        standardisation,
+        first_voxel=first_voxel,
+        has_probabilities=has_probabilities,
     )
     check(stored)
     stored.save(out)
+
+
+def store_volume_network(
+    network: nn.Module,
+    architecture: Mapping[str, object],
+    settings: VolumeNetworkSettings,
+    names: tuple[str, ...],
+    items: Items,
+    out: Path,
+) -> None:
+    """Store a network of volumes as a classifier.
+
+    Parameters
+    ----------
+    network : nn.Module
+    architecture : mapping
+        See `store_network`.
+    settings : VolumeNetworkSettings
+    names : tuple of str
+        Names of its classes; if empty, those of the dataset, or the number that it predicts.
+    items : Items
+        The cohort that it was trained on.
+    out : Path
+        Folder for the classifier.
+
+    Raises
+    ------
+    InputError
+        If it cannot be explained, or the dataset has no classes, or no number.
+    """
+    slab = slab_of(items, settings)
+    if settings.mean is None or settings.std is None:
+        mean, std = items.training_moments(slab)
+    else:
+        mean, std = tuple(settings.mean), tuple(settings.std)
+    if len(mean) != items.channels:
+        raise InputError(
+            f"{items.path} contains items of {items.channels} channels, but mean and std have "
+            f"{len(mean)} numbers"
+        )
+    store_network(
+        network,
+        architecture,
+        names or names_of_outputs(items, settings.outputs),
+        settings.training_size or int(items.training.sum()),
+        tuple(part.stop - part.start for part in slab),
+        Standardisation(mean, std, len(slab)),
+        out,
+        first_voxel=tuple(part.start for part in slab),
+        has_probabilities=settings.outputs == "classes",
+    )
+
+
+def names_of_outputs(items: Items, outputs: Literal["classes", "value"]) -> tuple[str, ...]:
+    """Return the names of the outputs of a classifier that was trained on a cohort.
+
+    Raises
+    ------
+    InputError
+        If the cohort has no classes, or no number.
+    """
+    if outputs == "value":
+        if items.value_name is None:
+            raise InputError(
+                f"{items.path} has no number that could be predicted: name its column as the "
+                "dataset's `value`"
+            )
+        return (items.value_name,)
+    if not items.classes:
+        raise InputError(f"{items.path} has no classes: name their column as the dataset's `group`")
+    return items.classes
 
 
 def class_names(settings: NetworkSettings) -> tuple[str, ...]:

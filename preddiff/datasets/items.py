@@ -156,6 +156,35 @@ class Items:
             count += pieces * _PIECE
         return (total + float(rest.sum(dtype=np.float64))) / (count + len(rest)) * self.scale
 
+    def training_moments(
+        self, slab: Slices | None = None
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Compute mean and standard deviation of each channel over all training items.
+
+        Parameters
+        ----------
+        slab : tuple of slice, optional
+            Part of the items, one slice per axis; by default all.
+
+        Returns
+        -------
+        mean, std : tuple of float
+            One number per channel. The deviation of a constant channel is 1, so that it can be
+            divided by.
+        """
+        numbers = np.flatnonzero(self.training)
+        means, squares = [], []
+        for number in numbers:
+            (values,) = self.read([int(number)], slab).astype(np.float64)
+            flat = values.reshape(self.channels, -1)
+            means.append(flat.mean(axis=1))
+            squares.append(flat.var(axis=1))
+        mean = np.mean(means, axis=0)
+        # All items have as many voxels, so their variances and those of their means are averaged.
+        variance = np.mean(squares, axis=0) + np.var(means, axis=0)
+        std = np.where(variance > 0, np.sqrt(variance), 1.0)
+        return tuple(map(float, mean)), tuple(map(float, std))
+
     def truth(self, number: int, slab: Slices | None = None) -> NDArray[np.bool_] | None:
         """Read the mask of an item's known lesions or objects, in full or cut to a slab.
 

@@ -19,14 +19,15 @@ class Slab(Settings):
     axis: Annotated[int, Field(ge=0, le=2)] = Field(
         0, description="axis along which slices are counted"
     )
-    slices: tuple[int, int] = Field(
-        (29, 40), description="first and last slice, inclusive, counted from 0"
+    slices: tuple[int, int] | None = Field(
+        (29, 40),
+        description="first and last slice, inclusive, counted from 0; null for the whole volume",
     )
 
     @field_validator("slices")
     @classmethod
-    def _ascending(cls, slices: tuple[int, int]) -> tuple[int, int]:
-        if not 0 <= slices[0] <= slices[1]:
+    def _ascending(cls, slices: tuple[int, int] | None) -> tuple[int, int] | None:
+        if slices is not None and not 0 <= slices[0] <= slices[1]:
             raise ValueError("give the first and the last slice, counted from 0")
         return slices
 
@@ -39,6 +40,8 @@ def slab_of(items: Items, settings: Slab) -> tuple[slice, ...]:
     InputError
         If the slab extends beyond the volumes.
     """
+    if settings.slices is None:
+        return tuple(slice(0, n) for n in items.space)
     first, last = settings.slices
     length = items.space[settings.axis]
     if last >= length:

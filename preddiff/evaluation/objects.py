@@ -29,27 +29,28 @@ _AREA = 0.5
 _WIDTH = 0.25
 
 
-def centre_maps(space: tuple[int, int]) -> dict[str, FloatArray]:
-    """Return the baselines, which suppose that objects are in the centre of an image.
+def centre_maps(space: tuple[int, ...]) -> dict[str, FloatArray]:
+    """Return the baselines, which suppose that objects are in the centre of an input.
 
     Parameters
     ----------
-    space : (int, int)
-        Height and width of the image.
+    space : tuple of int
+        Spatial shape of the input, such as (height, width).
 
     Returns
     -------
-    dict of str to float64 array (height, width)
-        centre-box : 1 in a box in the centre with the image's proportions and half of its area,
-            else 0. That box is the map's tightest box.
+    dict of str to float64 array (*space)
+        centre-box : 1 in a box in the centre with the image's proportions and half of its area or
+            volume, else 0. That box is the map's tightest box.
         centre-gaussian : a Gaussian at the centre, whose standard deviation is a quarter of the
             image's sides.
     """
     # Positions of the pixels' centres, from -1/2 to 1/2.
-    y, x = np.meshgrid(*((np.arange(n) + 0.5) / n - 0.5 for n in space), indexing="ij")
+    axes = np.meshgrid(*((np.arange(n) + 0.5) / n - 0.5 for n in space), indexing="ij")
+    farthest = np.max(np.abs(axes), axis=0)
     return {
-        CENTRE_BOX: (np.maximum(np.abs(y), np.abs(x)) <= np.sqrt(_AREA) / 2).astype(np.float64),
-        CENTRE_GAUSSIAN: np.exp(-(y**2 + x**2) / (2 * _WIDTH**2)),
+        CENTRE_BOX: (farthest <= _AREA ** (1 / len(space)) / 2).astype(np.float64),
+        CENTRE_GAUSSIAN: np.exp(-np.sum(np.square(axes), axis=0) / (2 * _WIDTH**2)),
     }
 
 

@@ -1,4 +1,4 @@
-"""Predictions: a network's table of top classes."""
+"""Predictions: a network's table of top classes or of values, and how right they are."""
 
 import re
 from collections.abc import Sequence
@@ -117,6 +117,78 @@ def accuracy(table: pd.DataFrame, training: NDArray[np.bool_]) -> dict[str, obje
     if held_out.any() and not held_out.all():
         scores["top1_of_items_not_for_training"] = float((ranks[held_out] == 1).mean())
     return scores
+
+
+def value_rows(
+    items: Sequence[str],
+    truth: NDArray[np.floating],
+    predicted: NDArray[np.floating],
+) -> list[dict[str, object]]:
+    """Rows of the table of predicted values.
+
+    Parameters
+    ----------
+    items : sequence of str
+    truth : float array (items,)
+        True value of each item; NaN if unknown.
+    predicted : float array (items,)
+
+    Returns
+    -------
+    list of dict
+        The item, its true value ("" if unknown), the prediction, and its error.
+    """
+    return [
+        {
+            "item": item,
+            "value": float(own) if np.isfinite(own) else "",
+            "predicted": float(found),
+            "error": float(found - own) if np.isfinite(own) else "",
+        }
+        for item, own, found in zip(items, truth, predicted, strict=True)
+    ]
+
+
+def agreement(
+    truth: NDArray[np.floating], predicted: NDArray[np.floating], training: NDArray[np.bool_]
+) -> dict[str, object]:
+    """How well predicted values agree with true ones.
+
+    Parameters
+    ----------
+    truth, predicted : float array (items,)
+        True values are NaN where they are unknown.
+    training : bool array (items,)
+        Whether an item is for training.
+
+    Returns
+    -------
+    dict
+        Numbers of items, and of those whose value is known; over the latter, the mean absolute
+        error, the mean error (prediction less truth) and Pearson's correlation r, of at least two
+        items whose values differ; and the same over those not for training, if only some are.
+    """
+    known = np.isfinite(truth)
+    scores: dict[str, object] = {"items": len(truth), "items_of_known_value": int(known.sum())}
+    held_out = known & ~training
+    for chosen, suffix in ((known, ""), (held_out, "_of_items_not_for_training")):
+        if chosen.any() and (not suffix or not (chosen == known).all()):
+            scores |= {
+                f"{name}{suffix}": value
+                for name, value in _errors(truth[chosen], predicted[chosen]).items()
+            }
+    return scores
+
+
+def _errors(truth: NDArray[np.floating], predicted: NDArray[np.floating]) -> dict[str, float]:
+    error = predicted - truth
+    found = {
+        "mean_absolute_error": float(np.abs(error).mean()),
+        "mean_error": float(error.mean()),
+    }
+    if len(truth) > 1 and np.ptp(truth) > 0 and np.ptp(predicted) > 0:
+        found["r"] = float(np.corrcoef(truth, predicted)[0, 1])
+    return found
 
 
 def match_classes(own: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Figure 10 of the paper: one slice of several subjects of both classes."""
+"""Figure 10 of the paper: one slice of several subjects of each class."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -25,7 +25,7 @@ class Subjects(VolumeFigureSettings, Slices):
         """Draw the figure of one explanation."""
         one = maps[0]
         slices = one.slices(self.slices)
-        chosen = [one.of_group(label)[: self.per_class] for label in one.classifier.classes]
+        chosen = [one.of_group(label)[: self.per_class] for label in one.items.classes]
         names = [name for group in chosen for name in group]
         # Of a value that is predicted, there are no classes.
         names = names or one.names[: 2 * self.per_class]

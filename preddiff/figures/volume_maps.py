@@ -10,8 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import Field
 
-from preddiff.classifiers.held_out import HELD_OUT, held_out
 from preddiff.classifiers.linear import LinearClassifier
+from preddiff.classifiers.stored import load_classifier
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.figures.base import FigureSettings
@@ -19,12 +19,14 @@ from preddiff.settings.base import ItemName
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.maps import open_relevance
 from preddiff.storage.relevance import window_side
-from preddiff.storage.stores import PROVENANCE, open_dataset
-from preddiff.targets import Kind, Target
+from preddiff.storage.stores import open_dataset
+from preddiff.targets import Target
 
 # Labels of scales, by what is explained.
-_WEIGHT_OF_EVIDENCE = "relevance: weight of evidence [bits]"
-_DIFFERENCE = "relevance: difference of {}"
+_LABELS = {
+    "probability": "relevance: weight of evidence [bits]",
+    "map": "relevance: difference of activation",
+}
 
 
 class VolumeFigureSettings(FigureSettings):
@@ -49,7 +51,8 @@ class Slices(FigureSettings):
     slices: list[int] | None = Field(
         None,
         description="slices to show, along the classifier's axis; default: the first and last "
-        "slice of the classifier's input",
+        "slice of the classifier's input or, if that is the whole volume, those after one and two "
+        "thirds of it",
         min_length=1,
     )
 
@@ -69,29 +72,38 @@ class VolumeMaps:
         self.dataset: xr.Dataset = open_dataset(path)
         inputs = Inputs.of(path, self.dataset.attrs)
         self.items = Items(inputs.data)
-        self.classifier = LinearClassifier.load(inputs.classifier).for_items(self.items)
-        if self.dataset.attrs[PROVENANCE].get(HELD_OUT, False):
-            self.classifier = held_out(self.classifier, inputs.classifier, self.items)
+        self._classifier = inputs.classifier
         self.names = [str(name) for name in self.dataset["item"].values]
         self.k = window_side(self.dataset.attrs)
-        spans = [n - m for n, m in zip(self.items.space, self.classifier.space, strict=True)]
+        about = self.dataset.attrs
+        self.classes: list[str] = about["classes"]
+        self.slab = tuple(
+            slice(c, c + n) for c, n in zip(about["corner"], about["space"], strict=True)
+        )
+        spans = [n - m for n, m in zip(self.items.space, about["space"], strict=True)]
         self.axis = int(np.argmax(spans))
 
     def slices(self, chosen: Sequence[int] | None) -> list[int]:
         """Return the slices to show; by default, the first and last slice of the slab.
+
+        Of a whole volume, those after one and two thirds of its slices.
 
         Raises
         ------
         InputError
             If a slice is outside the slab.
         """
-        part = self.classifier.slab[self.axis]
+        part = self.slab[self.axis]
         for number in chosen or ():
             if not part.start <= number < part.stop:
                 raise InputError(
                     f"slice {number} is outside the classifier's slab, "
                     f"slices {part.start} to {part.stop - 1} of axis {self.axis}"
                 )
+        if chosen is None and part.stop - part.start == self.items.space[self.axis]:
+            # The outermost slices of a whole volume are empty.
+            third = (part.stop - part.start) // 3
+            return [third, part.stop - 1 - third]
         return list(chosen or dict.fromkeys((part.start, part.stop - 1)))
 
     def volume(self, name: str) -> NDArray[np.float32]:
@@ -108,11 +120,9 @@ class VolumeMaps:
         if self.k is None:
             # Attributions are not evidence in bits.
             return "relevance"
-        if self.target.kind == "probability":
-            return _WEIGHT_OF_EVIDENCE
-        if not self.classifier.has_probabilities:
-            return _DIFFERENCE.format(self._value)
-        return _DIFFERENCE.format("logits" if self._has_more_classes else "log-odds")
+        if self.target.kind == "logit":
+            return f"relevance: difference of {'log-odds' if len(self.classes) == 2 else 'logits'}"
+        return _LABELS.get(self.target.kind) or f"relevance: difference of {self._value}"
 
     @property
     def target(self) -> Target:
@@ -120,46 +130,40 @@ class VolumeMaps:
         return Target.parse(str(self.dataset["target"].values[0]))
 
     @property
-    def shown(self) -> str:
-        """The class, or the value, whose prediction figures state.
-
-        Of two classes with probabilities it is the second, whichever is explained.
-        """
-        if self.classifier.has_probabilities and not self._has_more_classes:
-            return self.classifier.classes[-1]
-        return self.target.label
-
-    @property
-    def _has_more_classes(self) -> bool:
-        return len(self.classifier.classes) > 2
-
-    @property
     def _value(self) -> str:
         """What a classifier without probabilities puts out for the first target."""
         label = self.target.label
-        return f"decision value, {label}" if len(self.classifier.classes) > 1 else label
+        return f"decision value, {label}" if len(self.classes) > 1 else label
 
     def weights(self) -> NDArray[np.float32]:
         """Return the weights of the first target's output, NaN outside the slab.
 
         Those of several channels are added, as windows contain all channels.
         Of two classes these are those of the second, whichever is explained.
+
+        Raises
+        ------
+        InputError
+            If the classifier is not linear.
         """
-        number, _ = self.classifier.output_of(self.target.label)
-        return self.on_grid(self.classifier.maps[number].sum(axis=0))
+        classifier = load_classifier(self._classifier)
+        if not isinstance(classifier, LinearClassifier):
+            raise InputError(
+                f"{self.path}: the classifier is not linear, so it has no weights to show; choose "
+                "another kind of figure"
+            )
+        number, _ = classifier.output_of(self.target.label)
+        return self.on_grid(classifier.maps[number].sum(axis=0))
 
     def on_grid(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """Embed the values of the slab in a volume that is NaN elsewhere."""
         volume = np.full(self.items.space, np.nan, dtype=np.float32)
-        volume[self.classifier.slab] = values
+        volume[self.slab] = values
         return volume
 
     def prediction(self, name: str) -> float:
-        """Compute the probability, or the value, of what figures show for an item."""
-        x = self.items.read([self.items.number(name)], self.classifier.slab)
-        outputs = self.classifier.outputs(x, [name])
-        kind: Kind = "probability" if self.classifier.has_probabilities else "value"
-        return float(self.classifier.value(Target(kind, self.shown), outputs)[0])
+        """Return the value of the first target for an item: a probability, a logit, an age, ..."""
+        return float(self.dataset["prediction"][self._row(name), 0])
 
     def of_group(self, group: str) -> list[str]:
         """List the explained items of a class."""
@@ -168,11 +172,18 @@ class VolumeMaps:
     def label(self, name: str) -> str:
         """Return the name, class and prediction of an item."""
         group = self.items.groups[self.items.number(name)]
-        about = f"{name} ({group})" if group else name
-        if not self.classifier.has_probabilities:
-            predicted = "" if len(self.classifier.classes) > 1 else "predicted "
-            return f"{about}\n{predicted}{self._value}: {self.prediction(name):.3g}"
-        return f"{about}\np({self.shown}) = {self.prediction(name):.2f}"
+        target, value = self.target, self.prediction(name)
+        if target.kind == "map":
+            shown = f"{target.layer}, map {target.number}"
+        else:
+            label = self.classes[int(self.dataset["class_number"][self._row(name), 0])]
+            predicted = "" if len(self.classes) > 1 else "predicted "
+            shown = {
+                "probability": f"p({label}) = {value:.2f}",
+                "logit": f"logit({label}) = {value:.1f}",
+                "value": f"{predicted}{self._value}: {value:.3g}",
+            }[target.kind]
+        return f"{name} ({group})\n{shown}" if group else f"{name}\n{shown}"
 
     def _row(self, name: str) -> int:
         if name not in self._rows:
@@ -196,5 +207,7 @@ def subject_of(maps: Sequence[VolumeMaps], item: str | None) -> str:
         return item
     one = maps[0]
     shared = set(one.names).intersection(*(other.names for other in maps))
-    candidates = [n for n in one.of_group(one.shown) if n in shared]
+    last = one.items.classes[-1] if one.items.classes else ""
+    explained = one.target.label if one.target.label in one.items.classes else last
+    candidates = [n for n in one.of_group(explained) if n in shared]
     return max(candidates or sorted(shared), key=one.prediction)

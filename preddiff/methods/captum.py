@@ -3,7 +3,6 @@
 import contextlib
 import importlib.metadata
 import inspect
-import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as torch_functional
 
@@ -28,7 +27,7 @@ from preddiff.methods.captum_algorithms import (
 )
 from preddiff.methods.captum_rules import adapted
 from preddiff.methods.fills import filled
-from preddiff.settings.base import Positive, unknown
+from preddiff.settings.base import Arguments, Positive, unknown
 from preddiff.targets import Target
 
 # Defaults of arguments, where Captum's are too slow, too noisy or need too much memory.
@@ -77,7 +76,7 @@ class Captum(MethodSettings):
         "ShapleyValueSampling or LRP; or SmoothGrad, which is NoiseTunnel over Saliency, or over "
         "the algorithm that `arguments: {attribution_method: NAME}` names"
     )
-    arguments: dict[str, JsonValue] = Field(
+    arguments: Arguments = Field(
         {},
         description="arguments of the algorithm, by the names that Captum gives them; `baselines` "
         "is a number, zero, mean (of each channel), blur, or noise where Captum needs a "
@@ -93,17 +92,6 @@ class Captum(MethodSettings):
         description="side in voxels of the cells that ShapleyValueSampling, KernelShap and "
         "FeatureAblation remove, and of Occlusion's window; default: a seventh of the longest axis",
     )
-
-    @field_validator("arguments", mode="before")
-    @classmethod
-    def _from_command_line(cls, given: Any) -> Any:
-        """Read the arguments from JSON, as the option on the command line gives them."""
-        if not isinstance(given, str):
-            return given
-        try:
-            return json.loads(given)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"not a JSON object: {error}") from None
 
     @model_validator(mode="after")
     def _fits_captum(self) -> "Captum":

@@ -141,7 +141,7 @@ def load_gaussian(path: Path) -> PatchGaussian | LocatedPatchGaussian:
             about["shrinkage"],
         )
     grid = Grid(tuple(about["space"]), tuple(about["grid"]))
-    return LocatedPatchGaussian(grid, _StoredCells(group), about["l"], 1, (0, 0, 0))
+    return LocatedPatchGaussian(grid, _StoredCells(group), about["l"], about["channels"], (0, 0, 0))
 
 
 def digest_of(path: Path) -> str:
@@ -248,9 +248,13 @@ def _write_located(
     counts = []
     digest = hashlib.sha256()
     patches = _Patches(items, everywhere.l, [box for _, box in cells])
+    channel_of = np.repeat(np.arange(items.channels), p // items.channels)
     for row, (cell, box) in enumerate(progress(cells, desc="gaussian by location", unit="cell")):
         own = patches.draw(box, settings.cell_patches, np.random.default_rng((seed, cell)))
-        moments = located_moments(Moments.of(own), everywhere, strength)
+        found = Moments.of(own)
+        if settings.channels == "independent":
+            found = found.without_covariance_between(channel_of)
+        moments = located_moments(found, everywhere, strength)
         array(group, "mean")[row] = moments.mean
         array(group, "covariance")[row] = moments.covariance
         digest.update(_digest([(moments.mean, moments.covariance)]).encode())
@@ -259,7 +263,7 @@ def _write_located(
         folder,
         {
             "l": everywhere.l,
-            "channels": 1,
+            "channels": items.channels,
             "space": list(items.space),
             "grid": list(settings.grid),
             "patches": int(np.sum(counts)),
@@ -336,8 +340,9 @@ class _Patches:
         stops = [max(box[a].stop for box in boxes) - 1 + l for a in range(3)]
         self.corner = starts
         part = tuple(slice(a, b) for a, b in zip(starts, stops, strict=True))
-        volumes = items.read(np.flatnonzero(items.training), part)[:, 0]
-        self.view = sliding_window_view(volumes, (l, l, l), axis=(1, 2, 3))
+        volumes = items.read(np.flatnonzero(items.training), part)
+        # Channels come after the places, so that a patch is in C order of (channel, *patch).
+        self.view = np.moveaxis(sliding_window_view(volumes, (l, l, l), axis=(2, 3, 4)), 1, 4)
 
     def draw(self, box: Box, count: int, generator: np.random.Generator) -> NDArray[np.float32]:
         """Patches that start in a box of any item: all, or `count` of them at random."""

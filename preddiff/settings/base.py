@@ -1,14 +1,17 @@
 """Base class and common types of all settings, and the messages for invalid ones."""
 
 import difflib
+import json
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     StringConstraints,
     ValidationError,
     model_validator,
@@ -28,6 +31,20 @@ ItemName = Annotated[str, StringConstraints(pattern=r"^[^-]")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _from_command_line(given: Any) -> Any:
+    """Read an object from JSON, as an option on the command line gives it."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return json.loads(given)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not a JSON object: {error}") from None
+
+
+# Arguments of a library's function.
+Arguments = Annotated[dict[str, JsonValue], BeforeValidator(_from_command_line)]
 
 Model = TypeVar("Model", bound="Settings")
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from preddiff.classifiers.network import Network
+from preddiff.classifiers.readout import probabilities
 from preddiff.datasets.items import Items
 from preddiff.devices import device_of, use_cores
 from preddiff.errors import InputError
@@ -28,6 +29,7 @@ from preddiff.evaluation.deletion import (
 from preddiff.progress import progress
 from preddiff.samplers.conditional import Conditional
 from preddiff.samplers.draws import seed_of
+from preddiff.samplers.gaussian import LocatedPatchGaussian
 from preddiff.samplers.gaussian_store import load_gaussian, range_of
 from preddiff.samplers.grey import Grey
 from preddiff.settings.options import (
@@ -218,12 +220,15 @@ def _reader(
     items: Items, gaussian: Path | None, windows: Windows
 ) -> Callable[[str], tuple[Tensor, Tensor]]:
     """Return a function that reads an item and fills it: both as the network sees them."""
+    sampler: Grey | Conditional
     if gaussian is None:
-        sampler: Grey | Conditional = Grey(items.training_mean())
-        part = windows.region
+        sampler, part = Grey(items.training_mean(windows.region)), windows.region
     else:
-        sampler = Conditional(load_gaussian(gaussian), range_of(gaussian))
-        part = Surroundings(windows, sampler.gaussian.l).region
+        fitted = load_gaussian(gaussian)
+        part = Surroundings(windows, fitted.l).region
+        if isinstance(fitted, LocatedPatchGaussian):
+            fitted = fitted.at(tuple(along.start for along in part))
+        sampler = Conditional(fitted, range_of(gaussian))
     inside = windows.cropped(part)
 
     def read(item: str) -> tuple[Tensor, Tensor]:
@@ -237,6 +242,6 @@ def _classify(network: Network, number: int, device: torch.device) -> Callable[[
     @torch.inference_mode()
     def classify(x: Tensor) -> Tensor:
         logits = network.logits(x.to(device)).double()
-        return torch.softmax(logits, 1)[:, number].cpu()
+        return probabilities(logits)[:, number].cpu()
 
     return classify

@@ -10,13 +10,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from preddiff.classifiers.linear import LinearClassifier
+from preddiff.classifiers.stored import load_classifier
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.evaluation.localisation import compare_localisation, score_map
+from preddiff.evaluation.objects import CENTRE_GAUSSIAN, centre_maps
+from preddiff.methods.selection import AnyClassifier
 from preddiff.settings.options import add_path
 from preddiff.storage.maps import open_relevance
 from preddiff.storage.stores import array
 from preddiff.storage.writers import beside, write_tsv
+from preddiff.windows import FloatArray
 
 WEIGHTS = "weights"
 # Significant digits of the tables.
@@ -26,7 +30,11 @@ _DIGITS = 6
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the subcommand."""
     parser.add_argument("stores", type=Path, nargs="+", help="relevance stores of one classifier")
-    add_path(parser, "--classifier", "folder of the classifier, whose weights are scored too")
+    add_path(
+        parser,
+        "--classifier",
+        "folder of the classifier, whose weights are scored too if it is linear",
+    )
     add_path(parser, "--data", "data store with truth masks")
     add_path(parser, "--out", "table to write (.tsv)")
     add_path(
@@ -48,8 +56,9 @@ def localise(
 ) -> None:
     """Score the magnitude of each map against the true masks, inside the classifier's slab.
 
-    The maps are those of the relevance stores' first targets and, as a baseline, the classifier's
-    weights, which are the same for all items. Stores none of whose items has a lesion are skipped.
+    The maps are those of the relevance stores' first targets and, as a baseline, the weights of a
+    linear classifier, or the nearness to the centre for a network, which are the same for all
+    items. Stores none of whose items has a lesion are skipped.
 
     Parameters
     ----------
@@ -58,14 +67,14 @@ def localise(
     classifier_folder, data : Path
     out, summary : Path
         Tables to write (.tsv): one row per map and item with a lesion in the slab; the summary
-        over items, with each map compared with the weights.
+        over items, with each map compared with the baseline.
 
     Raises
     ------
     InputError
         If the cohort has no truth masks.
     """
-    items, classifier = Items(data), LinearClassifier.load(classifier_folder)
+    items, classifier = Items(data), load_classifier(classifier_folder)
     truth = _truth(items, classifier.slab)
     mask = np.ones(classifier.space, dtype=bool)
     tables = []
@@ -75,11 +84,22 @@ def localise(
             tables.append(score_map(path.stem, names, maps, truth, mask))
         else:
             print(f"{path}: skipped, since none of its items has a lesion", file=sys.stderr)
-    weights = np.broadcast_to(classifier.maps[-1].sum(axis=0), (len(truth), *classifier.space))
-    tables.append(score_map(WEIGHTS, list(truth), weights, truth, mask))
+    name, baseline = _baseline(classifier)
+    maps = np.broadcast_to(baseline, (len(truth), *classifier.space))
+    tables.append(score_map(name, list(truth), maps, truth, mask))
     table = pd.concat(tables, ignore_index=True)
     write_tsv(table, out, digits=_DIGITS)
-    write_tsv(compare_localisation(table, WEIGHTS), summary, digits=_DIGITS)
+    write_tsv(compare_localisation(table, name), summary, digits=_DIGITS)
+
+
+def _baseline(classifier: AnyClassifier) -> tuple[str, FloatArray]:
+    """Name and values (*space) of a map that is the same for all items.
+
+    A network has no weights of voxels: the baseline is that lesions are in the centre of its input.
+    """
+    if isinstance(classifier, LinearClassifier):
+        return WEIGHTS, classifier.maps[-1, 0]
+    return CENTRE_GAUSSIAN, centre_maps(classifier.space)[CENTRE_GAUSSIAN]
 
 
 def _truth(items: Items, slab: tuple[slice, ...]) -> dict[str, NDArray[np.bool_]]:

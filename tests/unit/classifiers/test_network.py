@@ -172,7 +172,7 @@ class Ending(nn.Module):
 @pytest.mark.parametrize(
     ("end", "classes", "message"),
     [
-        ("one", 1, "a single number, whose softmax is always 1"),
+        ("one", 1, "a single number for 1 classes: that is the log-odds"),
         ("softmax", 3, "returns probabilities, not logits"),
         ("assertion", 3, "does not accept inputs of 1 x 8 x 8: a square input, please"),
     ],

@@ -37,7 +37,8 @@ NUMBERS = [
         f"classifiers/{name}.py"
         for name in (
             "held_out", "linear", "linear_nodes", "linear_scores", "linear_training",
-            "logistic", "nuisance", "regression", "ridge", "svm",
+            "logistic", "nuisance", "regression", "ridge", "svm", "cross_validation",
+            "convolutional", "monai", "module",
             "network", "digits", "hooks", "layers", "precision", "readout", "standardisation",
             "activations", "excitation", "excitation_rules",
             "explanation_network", "parts", "srae", "srae_losses", "srae_training",

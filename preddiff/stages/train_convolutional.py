@@ -1,0 +1,146 @@
+"""Stage train-convolutional: cross-validate and train a small network on a cohort of volumes."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from preddiff.classifiers import convolutional
+from preddiff.classifiers.convolutional import ConvolutionalTraining
+from preddiff.classifiers.cross_validation import (
+    require_members,
+)
+from preddiff.classifiers.standardisation import Standardisation
+from preddiff.classifiers.stored import names_of_outputs, store_network
+from preddiff.datasets.items import Items
+from preddiff.datasets.slab import slab_of
+from preddiff.devices import use_cores
+from preddiff.progress import progress
+from preddiff.settings.options import add_path, add_seed, add_settings, add_threads, read_settings
+from preddiff.storage.writers import write_json, write_tsv
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand."""
+    add_path(parser, "--data", "data store of volumes")
+    add_settings(parser, ConvolutionalTraining)
+    add_path(parser, "--out", "folder for the classifier")
+    add_seed(parser)
+    add_threads(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train and store the network."""
+    use_cores(arguments.threads)
+    settings = read_settings(arguments, ConvolutionalTraining)
+    train_convolutional(arguments.data, settings, arguments.seed, arguments.out)
+
+
+def train_convolutional(data: Path, settings: ConvolutionalTraining, seed: int, out: Path) -> None:
+    """Train a small network on the training items of a cohort.
+
+    It is trained once for each fold, without the fold's items, and then on all training items.
+    Writes `cv.json`, `cv.tsv` (one row per training item), the weights and, last,
+    `classifier.json`.
+
+    Parameters
+    ----------
+    data : Path
+        Data store of volumes.
+    settings : ConvolutionalTraining
+    seed : int
+    out : Path
+        Folder for the classifier.
+
+    Raises
+    ------
+    InputError
+        If the slab does not fit the volumes, or there are no classes, or too few items for the
+        folds.
+    """
+    items = Items(data)
+    slab = slab_of(items, settings)
+    classes = names_of_outputs(items, "classes")
+    numbers = np.flatnonzero(items.training)
+    y = items.class_numbers[numbers]
+    require_members(settings.folds, y, classes)
+    standardisation = Standardisation(*items.training_moments(slab), len(slab))
+    x = standardisation.image(torch.from_numpy(items.read(numbers, slab))).numpy()
+    about = {"width": settings.width, "channels": x.shape[1], "space": list(x.shape[2:])}
+
+    def fit(chosen: NDArray[np.int64], count: Callable[[int], object]) -> nn.Module:
+        network = convolutional.build(settings.width, x.shape[1], x.shape[2:], len(classes))
+        return convolutional.train(
+            network, x[chosen], y[chosen], epochs=settings.epochs, seed=seed, progress=count
+        )
+
+    with progress(total=(settings.folds + 1) * settings.epochs, desc="train", unit="epoch") as bar:
+        fold, held_out = _cross_validate(x, y, settings.folds, seed, partial(fit, count=bar.update))
+        network = fit(np.arange(len(y)), bar.update)
+    out.mkdir(parents=True, exist_ok=True)
+    write_tsv(_table(items, numbers, classes, y, fold, held_out), out / "cv.tsv")
+    scores = scores_of_classes(y, held_out.argmax(axis=1), held_out, fold, settings.folds)
+    summary = {"classes": list(classes), "items": len(numbers), "folds": settings.folds}
+    write_json({**summary, **scores}, out / "cv.json")
+    store_network(
+        network,
+        {"convolutional": about},
+        classes,
+        len(numbers),
+        x.shape[2:],
+        standardisation,
+        out,
+        first_voxel=tuple(part.start for part in slab),
+    )
+
+
+def _cross_validate(
+    x: NDArray[np.float32],
+    y: NDArray[np.int64],
+    folds: int,
+    seed: int,
+    fit: Callable[[NDArray[np.int64]], nn.Module],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Fold of each item (n,), and probabilities (n, classes) by the network without its fold."""
+    from sklearn.model_selection import StratifiedKFold
+
+    fold = np.empty(len(y), dtype=np.int64)
+    found = np.empty((len(y), int(y.max()) + 1))
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    for number, (train, test) in enumerate(splitter.split(np.zeros(len(y)), y)):
+        network = fit(train)
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(x[test])).double()
+        fold[test], found[test] = number, torch.softmax(logits, 1).numpy()
+    return fold, found
+
+
+def _table(
+    items: Items,
+    numbers: NDArray[np.int64],
+    classes: tuple[str, ...],
+    y: NDArray[np.int64],
+    fold: NDArray[np.int64],
+    held_out: NDArray[np.float64],
+) -> pd.DataFrame:
+    """One row per training item, with what the network that has not seen it says of it."""
+    chosen = held_out.argmax(axis=1)
+    return pd.DataFrame(
+        {
+            "item": [items.names[n] for n in numbers],
+            "group": [items.groups[n] for n in numbers],
+            "fold": fold,
+            "predicted": [classes[number] for number in chosen],
+            **{
+                f"probability:{name}": column
+                for name, column in zip(classes, held_out.T, strict=True)
+            },
+            "correct": chosen == y,
+        }
+    )
