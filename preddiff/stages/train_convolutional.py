@@ -13,9 +13,7 @@ from torch import nn
 
 from preddiff.classifiers import convolutional
 from preddiff.classifiers.convolutional import ConvolutionalTraining
-from preddiff.classifiers.cross_validation import (
-    require_members,
-)
+from preddiff.classifiers.cross_validation import require_members, scores_of_classes
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.classifiers.stored import names_of_outputs, store_network
 from preddiff.datasets.items import Items
