@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from preddiff.classifiers.linear import LinearClassifier
-from preddiff.classifiers.network import Network, NetworkNodes
+from preddiff.classifiers.network import Network
+from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.precision import Precision, arithmetic
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
@@ -34,10 +35,9 @@ from preddiff.evidence import (
 from preddiff.progress import progress as show
 from preddiff.refinement import Refinement, passes_left
 from preddiff.samplers.draws import Sampler
-from preddiff.targets import Target
+from preddiff.targets import Kind, Target
 from preddiff.windows import FloatArray, IntArray, Windows
 
-Kind = Literal["probability", "logit", "value"]
 Output = Literal["logits", "probabilities", "activations"]
 Classifier = torch.nn.Module | Callable[[NDArray[np.float32]], ArrayLike]
 
@@ -220,14 +220,12 @@ def explain(
         found = _all_blocks(engine, x, windows, len(targets), progress)
         every = _explanation(found, windows, output, training_size, classes, samples)
         return _chosen(every, target)
-    # Other outputs are explained by the activation difference, as logits are.
-    kind: Kind = "logit" if output == "activations" else "probability"
+    # Other outputs are explained by the activation difference.
+    kind: Kind = "value" if output == "activations" else "probability"
     explained = [Target(kind, str(one)) for one in targets]
     evidence = Evidence(samples, training_size or 1, classes)
-    in_float32 = None
-    if precision == "bfloat16":
-        in_float32 = _drawing_engine(nodes, x, classes, settings, "float32")
-    in_two = in_float32 is not None
+    in_two = precision == "bfloat16"
+    in_float32 = _drawing_engine(nodes, x, classes, settings, "float32") if in_two else None
     refinement = Refinement(windows, explained, evidence, sampler.random, in_two)
 
     def show_level(level: Level) -> None:
@@ -454,10 +452,10 @@ def _network_nodes(
 ) -> NetworkNodes:
     """The same nodes of a module whose layers are looked into."""
     names = tuple(str(number) for number in range(classes))
-    plain = Standardisation((0.0,) * channels, (1.0,) * channels)
+    plain = Standardisation((0.0,) * channels, (1.0,) * channels, len(space))
     # A copy, for its layout in memory is changed.
     network = Network(copy.deepcopy(module), {}, names, 1, space, plain)
-    kind: Kind = "probability" if nodes.output == "logits" else "logit"
+    kind: Kind = "probability" if nodes.output == "logits" else "value"
     readout = Readout(tuple(Target(kind, str(target)) for target in nodes.targets))
     return NetworkNodes(network, readout, {_ITEM: nodes.targets}, nodes.device, precision)
 

@@ -194,6 +194,16 @@ class Paths:
         return found
 
     @cached_property
+    def gaussians(self) -> dict[str, str]:
+        """Gaussians, each with one of the explanations that draw from it."""
+        found: dict[str, str] = {}
+        for explanation in self.study.explanations:
+            name = self.gaussian_of(explanation)
+            if name is not None:
+                found.setdefault(name, explanation)
+        return found
+
+    @cached_property
     def predicted(self) -> dict[str, Key]:
         """Tables of predictions, with the dataset and the classifier of each."""
         pairs = [

@@ -335,16 +335,6 @@ class Plan(Paths):
 
     # Gaussians
 
-    @cached_property
-    def gaussians(self) -> dict[str, str]:
-        """Gaussians, each with one of the explanations that draw from it."""
-        found: dict[str, str] = {}
-        for explanation in self.study.explanations:
-            name = self.gaussian_of(explanation)
-            if name is not None:
-                found.setdefault(name, explanation)
-        return found
-
     def gaussian_settings(self, gaussian: str) -> str:
         """Settings of `gaussian`, for a store."""
         explanation = self.gaussians[gaussian]

@@ -246,7 +246,7 @@ class ClassifierSettings(Settings):
         network = "preddiff.classifiers.network"
         return (
             f"{network}:Network",
-            f"{network}:NetworkNodes",
+            f"{network}_nodes:NetworkNodes",
             f"{cls.__module__}:{cls.__name__}",
         )
 

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from preddiff.classifiers.base import Classifier
 from preddiff.classifiers.held_out import HELD_OUT
 from preddiff.classifiers.linear import LinearClassifier
-from preddiff.classifiers.network import NetworkNodes
+from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.readout import Readout
 from preddiff.devices import device_of
 from preddiff.engines import linear

@@ -28,7 +28,8 @@ import torch
 from PIL import Image
 from torchvision import models
 
-from preddiff.classifiers.network import Network, NetworkNodes
+from preddiff.classifiers.network import Network
+from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.precision import Precision
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation

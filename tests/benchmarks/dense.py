@@ -18,7 +18,8 @@ import torch
 from passes import QUICK, TARGETS, Sizes, make, smooth_images
 from torchvision import models
 
-from preddiff.classifiers.network import Network, NetworkNodes
+from preddiff.classifiers.network import Network
+from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.precision import arithmetic
 from preddiff.classifiers.readout import Readout
 from preddiff.devices import device_of, use_cores

@@ -21,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from preddiff.classifiers import torchvision
-from preddiff.classifiers.network import Network, NetworkNodes, prepared
+from preddiff.classifiers.network import Network, prepared
+from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.devices import device_of, use_cores

@@ -12,7 +12,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
-from preddiff.classifiers.network import Network, NetworkNodes, prepared
+from preddiff.classifiers.network import Network, prepared
+from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.precision import Precision
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation

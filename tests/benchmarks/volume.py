@@ -20,7 +20,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from preddiff.classifiers.network import Network, NetworkNodes
+from preddiff.classifiers.network import Network
+from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.devices import device_of, use_cores

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from preddiff.classifiers.network import Network, NetworkNodes, prepared
+from preddiff.classifiers.network import Network, prepared
+from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.precision import Precision
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation

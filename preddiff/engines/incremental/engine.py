@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from preddiff.classifiers.layers import OUTPUT
-from preddiff.classifiers.network import NetworkNodes
+from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.precision import arithmetic, keep_weights_in_bfloat16
 from preddiff.engines.base import Progress
 from preddiff.engines.dense import Dense, is_out_of_memory, redrawn, too_little_memory

@@ -11,7 +11,8 @@ from torch.nn import functional
 from preddiff import user_code
 from preddiff.classifiers import checkpoint, digits, module, torchvision
 from preddiff.classifiers.layers import WithMeans, count_maps, list_layers
-from preddiff.classifiers.network import Network, NetworkNodes, check, prepared
+from preddiff.classifiers.network import Network, check, prepared
+from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.precision import arithmetic
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation

@@ -13,7 +13,8 @@ from torch import nn
 
 from preddiff.classifiers.explanation_network import describe
 from preddiff.classifiers.layers import WithMeans, list_layers
-from preddiff.classifiers.network import Network, NetworkNodes, located, prepared
+from preddiff.classifiers.network import Network, located, prepared
+from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.precision import InFloat32, keep_head_in_float32
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.srae import ExplanationHead, attach, decoder_of

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from preddiff.classifiers.network import Network, NetworkNodes, prepared
+from preddiff.classifiers.network import Network, prepared
+from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.engines.dense import Dense

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from preddiff.classifiers.network import Network, NetworkNodes
+from preddiff.classifiers.network import Network
+from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.precision import Precision
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation

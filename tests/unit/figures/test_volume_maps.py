@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import expit, softmax
+from scipy.special import expit
 
-from preddiff.classifiers.held_out import save_folds
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.figures.volume_maps import VolumeMaps, subject_of
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.relevance import create_relevance
+from preddiff.targets import Target
 from tests.unit.datasets.stores import write_store
 
 SPACE = (4, 3, 3)
@@ -29,21 +29,23 @@ def classifier(
     return LinearClassifier(outputs, intercept, classes, 6, CORNER, has_probabilities)
 
 
-def maps(folder: Path, one: LinearClassifier, target: str, **provenance: object) -> VolumeMaps:
+def maps(folder: Path, one: LinearClassifier, target: str) -> VolumeMaps:
     classes = one.classes if len(one.classes) > 1 else ()
     numbers = [n % len(classes) if classes else -1 for n in range(6)]
     items = write_store(folder / "data.zarr", X, affine=np.eye(4), classes=classes, numbers=numbers)
     one.save(folder / "classifier", {})
     out = folder / "relevance.zarr"
     inputs = Inputs(items.path, folder / "classifier")
-    about = {"corner": list(CORNER), "space": [2, 3, 3], "k": 2}
+    about = {"corner": list(CORNER), "space": [2, 3, 3], "k": 2, "classes": list(one.classes)}
+    explained = Target.parse(target)
+    predictions = one.value(explained, one.outputs(X[:, None, 1:3]))
     create_relevance(
         out,
         items.names,
         [target],
-        np.zeros((6, 1), dtype=np.int64),
-        np.zeros((6, 1)),
-        {"k": 2, **provenance},
+        np.full((6, 1), one.class_number(explained.label)),
+        predictions[:, None],
+        {"k": 2},
         {**about, "inputs": inputs.relative_to(out)},
     )
     return VolumeMaps(out)
@@ -53,27 +55,32 @@ def outputs_of(one: LinearClassifier, number: int) -> np.ndarray:
     return one.outputs(X[number : number + 1, None, 1:3])[0]
 
 
-@pytest.mark.parametrize("target", ["probability:patient", "logit:control"])
-def test_of_two_classes_the_probability_of_the_second_is_stated(
-    target: str, tmp_path: Path
-) -> None:
+def test_the_probability_of_the_explained_class_is_stated(tmp_path: Path) -> None:
     one = classifier(("control", "patient"), True)
-    found = maps(tmp_path, one, target)
+    found = maps(tmp_path, one, "probability:patient")
     p = [expit(outputs_of(one, n)[0]) for n in range(6)]
     assert found.prediction("item-3") == pytest.approx(p[3])
     assert found.label("item-3") == f"item-3 (patient)\np(patient) = {p[3]:.2f}"
     assert subject_of([found], None) == f"item-{max((1, 3, 5), key=p.__getitem__)}"
-    bits = "weight of evidence [bits]" if target.startswith("p") else "difference of log-odds"
-    assert found.scale_label == f"relevance: {bits}"
+    assert found.scale_label == "relevance: weight of evidence [bits]"
     assert np.array_equal(found.weights()[1:3], WEIGHTS[0, 0].astype(np.float32))
 
 
-def test_of_more_classes_the_probability_of_the_explained_one_is_stated(tmp_path: Path) -> None:
+def test_the_logit_of_the_explained_class_is_stated(tmp_path: Path) -> None:
+    one = classifier(("control", "patient"), True)
+    found = maps(tmp_path, one, "logit:control")
+    logits = [-outputs_of(one, n)[0] for n in range(6)]
+    assert found.label("item-3") == f"item-3 (patient)\nlogit(control) = {logits[3]:.1f}"
+    assert subject_of([found], None) == f"item-{max((0, 2, 4), key=logits.__getitem__)}"
+    assert found.scale_label == "relevance: difference of log-odds"
+
+
+def test_logits_of_more_classes_are_no_log_odds(tmp_path: Path) -> None:
     one = classifier(("a", "b", "c"), True)
     found = maps(tmp_path, one, "logit:b")
-    p = [softmax(outputs_of(one, n))[1] for n in range(6)]
-    assert found.label("item-2") == f"item-2 (c)\np(b) = {p[2]:.2f}"
-    assert subject_of([found], None) == f"item-{max((1, 4), key=p.__getitem__)}"
+    logits = [outputs_of(one, n)[1] for n in range(6)]
+    assert found.label("item-2") == f"item-2 (c)\nlogit(b) = {logits[2]:.1f}"
+    assert subject_of([found], None) == f"item-{max((1, 4), key=logits.__getitem__)}"
     assert found.scale_label == "relevance: difference of logits"
     assert np.array_equal(found.weights()[1:3], WEIGHTS[1, 0].astype(np.float32))
 
@@ -96,12 +103,3 @@ def test_values_that_are_predicted_have_their_name(tmp_path: Path) -> None:
     assert found.label("item-2") == f"item-2\npredicted age: {values[2]:.3g}"
     assert found.scale_label == "relevance: difference of age"
     assert subject_of([found], None) == f"item-{int(np.argmax(values))}"
-
-
-def test_held_out_items_have_the_predictions_of_their_models(tmp_path: Path) -> None:
-    two = ("control", "patient")
-    one, fold = classifier(two, True), classifier(two, True, seed=1)
-    save_folds(tmp_path / "classifier", [fold], {"item-1": 0})
-    found = maps(tmp_path, one, "probability:patient", held_out=True)
-    assert found.prediction("item-1") == pytest.approx(expit(outputs_of(fold, 1)[0]))
-    assert found.prediction("item-2") == pytest.approx(expit(outputs_of(one, 2)[0]))

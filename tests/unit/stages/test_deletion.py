@@ -52,4 +52,4 @@ def test_without_a_gaussian_they_are_filled_by_the_mean(items: Items) -> None:
     part = (slice(4, 7), slice(0, 9))
     _, filled = _reader(items, None, Windows(SPACE, K, K, part))("item-3")
     assert filled.shape == (2, 3, 9)
-    assert np.allclose(filled, items.training_mean())
+    assert np.allclose(filled, items.training_mean(part))

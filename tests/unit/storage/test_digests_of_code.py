@@ -39,7 +39,8 @@ NUMBERS = [
             "held_out", "linear", "linear_nodes", "linear_scores", "linear_training",
             "logistic", "nuisance", "regression", "ridge", "svm", "cross_validation",
             "convolutional", "monai", "module",
-            "network", "digits", "hooks", "layers", "precision", "readout", "standardisation",
+            "network", "network_nodes", "digits", "hooks", "layers", "precision",
+            "readout", "standardisation",
             "activations", "excitation", "excitation_rules",
             "explanation_network", "parts", "srae", "srae_losses", "srae_training",
         )

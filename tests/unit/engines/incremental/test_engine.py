@@ -12,7 +12,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from preddiff.classifiers import torchvision
 from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict
-from preddiff.classifiers.network import Network, NetworkNodes, prepared
+from preddiff.classifiers.network import Network, prepared
+from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.readout import Readout
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.datasets.pictures import read_image
