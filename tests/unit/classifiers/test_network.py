@@ -407,3 +407,56 @@ def network():
 def test_files_of_networks_may_hold_data_classes(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(DATA_CLASS)
     assert module.build(f"{tmp_path / 'net.py'}:network").out_features == 3
+
+
+def test_a_single_output_is_the_log_odds_of_the_second_class() -> None:
+    z = torch.tensor([[0.3], [-2.0]])
+    texts = ["probability:a", "probability:b", "logit:a", "logit:b", "value:b"]
+    readout = Readout(tuple(Target.parse(text) for text in texts))
+    found = readout(z, {}, [0, 1, 0, 1, 0])
+    p = torch.sigmoid(z.double())[:, 0]
+    expected = torch.stack([1 - p, p, -z[:, 0].double(), z[:, 0].double(), z[:, 0].double()], 1)
+    assert torch.allclose(found, expected, atol=1e-12)
+
+
+class Sum(nn.Module):
+    """One number for an input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1).sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("classes", "has_probabilities", "message"),
+    [
+        (("a", "b"), True, None),
+        (("age",), False, None),
+        (("a", "b", "c"), True, "a single number for 3 classes"),
+        (("age", "weight"), False, "returns 1 values, but 2 are named"),
+    ],
+)
+def test_single_outputs_are_log_odds_or_values(
+    classes: tuple[str, ...], has_probabilities: bool, message: str | None
+) -> None:
+    network = Network(
+        Sum(),
+        {},
+        classes,
+        5,
+        (2, 3, 4),
+        Standardisation((0.1, 0.2), (1.0, 2.0), 3),
+        has_probabilities=has_probabilities,
+    )
+    if message is None:
+        check(network)
+        return
+    with pytest.raises(InputError, match=message):
+        check(network)
+
+
+def test_volumes_are_standardised_channel_by_channel() -> None:
+    x = torch.rand(3, 2, 4, 5, 6)
+    found = Standardisation((0.5, 1.0), (2.0, 4.0), 3).image(x)
+    assert torch.allclose(found[:, 0], (x[:, 0] - 0.5) / 2) and torch.allclose(
+        found[:, 1], (x[:, 1] - 1) / 4
+    )

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from preddiff.errors import InputError
 from preddiff.evaluation.predictions import (
     accuracy,
+    agreement,
     prediction_rows,
     read_predictions,
     true_classes,
+    value_rows,
 )
 
 TABLE = "item\tclass\tname\trank\ttop1\ttop1_name\n007\t3\t007\t2\t5\tcat\nb.png\t-1\t\t\t0\tdog\n"
@@ -203,3 +205,25 @@ def test_labels_are_names_or_numbers_of_the_network() -> None:
         labelled(["cat", "dgo"], ("cat", "dog", "x"))
     with pytest.raises(InputError, match="item 'item-0': class 'n01440764' is a WordNet id"):
         labelled(["n01440764"], ("cat", "dog", "x"))
+
+
+def test_values_are_compared_with_the_true_ones() -> None:
+    truth = np.array([20.0, 30.0, np.nan, 50.0, 41.0])
+    predicted = np.array([22.0, 27.0, 33.0, 55.0, 40.0])
+    training = np.array([True, True, True, False, False])
+    rows = pd.DataFrame(value_rows(list("abcde"), truth, predicted))
+    assert rows["error"].to_list() == [2.0, -3.0, "", 5.0, -1.0]
+    found = agreement(truth, predicted, training)
+    assert (found["items"], found["items_of_known_value"]) == (5, 4)
+    assert found["mean_absolute_error"] == 11 / 4 and found["mean_error"] == 3 / 4
+    known = np.isfinite(truth)
+    assert found["r"] == pytest.approx(pd.Series(truth[known]).corr(pd.Series(predicted[known])))
+    assert found["mean_absolute_error_of_items_not_for_training"] == 3
+
+
+def test_nothing_is_said_of_unknown_values() -> None:
+    nothing = np.full(3, np.nan)
+    assert agreement(nothing, np.arange(3.0), np.ones(3, dtype=bool)) == {
+        "items": 3,
+        "items_of_known_value": 0,
+    }
