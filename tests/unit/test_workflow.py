@@ -88,7 +88,7 @@ def test_default_study_keeps_its_paths(settings: dict[str, Any]) -> None:
     assert plan.gaussian_of("digits-k1") == "digits-l5-conditional"
     assert plan.predictions_of("digits-k1") == [f"{results}/tables/predictions-digits-network.tsv"]
     assert plan.predictions_of("conditional") == []
-    assert list(plan.compared) == ["digits-network"]
+    assert list(plan.compared) == ["cohort-volume-network", "digits-network"]
     assert plan.filling_explanation("digits-network") == "digits-conditional"
     wanted = plan.everything()
     assert f"{results}/tables/localisation-logistic-summary.tsv" in wanted
@@ -165,7 +165,7 @@ def test_tables_of_lesions_and_of_objects_are_different_files(settings: dict[str
         "classifier": "logistic-a", "method": "sensitivity",
     }  # fmt: skip
     plan = plan_of(settings)
-    assert plan.localising == ["logistic", "logistic-a"]
+    assert plan.localising == ["logistic", "volume-network", "logistic-a"]
     assert list(plan.objects) == ["logistic.a", "logistic-both"]
     assert plan.explanations_of_objects("logistic.a") == ["e0", "e3"]
 

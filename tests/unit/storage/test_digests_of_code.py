@@ -105,6 +105,9 @@ MORE = {
         "explained": {"kind": "explanation-network", "classifier": "network", "classes": ["3"]},
         "ridge": {"kind": "ridge", "dataset": "cohort"},
         "svm": {"kind": "svm", "dataset": "cohort"},
+        "monai": {
+            "kind": "monai", "dataset": "cohort", "network": "DenseNet121", "weights": "own.pth",
+        },
         "regression": {
             "kind": "regression", "dataset": "everyone", "regress_out": ["sex"],
         },
