@@ -30,6 +30,7 @@ from preddiff.engines.incremental.boxes import Boxes
 from preddiff.engines.incremental.engine import Incremental
 from preddiff.engines.incremental.network import IncrementalNetwork
 from preddiff.samplers.conditional import Conditional
+from preddiff.samplers.draws import Sampler
 from preddiff.samplers.gaussian import PatchGaussian
 from preddiff.windows import Box, Windows
 
@@ -45,20 +46,46 @@ def share(network: Network, k: int) -> float:
     """Share of the arithmetic of a whole pass that one window in the middle changes."""
     module = network.module.cpu()
     ours = IncrementalNetwork(traced(module))
-    x = torch.zeros((1, 3, *network.space))
+    x = torch.zeros((1, network.channels, *network.space))
     intact = ours.intact(x)
     with FlopCounterMode(display=False) as whole:
         module(x)
     start = np.array([[(n - k) // 2 for n in network.space]])
+    side = (k,) * len(network.space)
     with FlopCounterMode(display=False) as changed:
-        ours.outputs(intact, torch.zeros((1, 3, k, k)), Boxes(start, (k, k)))
+        ours.outputs(intact, torch.zeros((1, network.channels, *side)), Boxes(start, side))
     return changed.get_total_flops() / whole.get_total_flops()
 
 
 def in_the_middle(windows: Windows, count: int) -> Box:
     """Windows of the middle row."""
-    row, column = (n // 2 for n in windows.shape)
-    return Box(0, (slice(row, row + 1), slice(column - count // 2, column + (count + 1) // 2)))
+    *rows, column = (n // 2 for n in windows.shape)
+    along = slice(column - count // 2, column + (count + 1) // 2)
+    return Box(0, (*(slice(row, row + 1) for row in rows), along))
+
+
+def compared(
+    network: Network,
+    images: np.ndarray,
+    sampler: Sampler,
+    device: torch.device,
+    sizes: Sizes,
+    count: int,
+) -> str:
+    """Share, milliseconds per pass of both engines, their ratio, and what the engine says."""
+    try:
+        changed = f"{share(network, sizes.k):5.2f}"
+    except Exception as error:
+        # Whatever a network raises that cannot be evaluated in this way.
+        changed = f"{type(error).__name__:>5}"
+    windows = Windows(network.space, sizes.k)
+    few, many = ([in_the_middle(windows, max(1, n))] for n in (count // 4, count))
+    dense = seconds_per_pass(engine(Dense, network, sampler, device, sizes), images[:1], few)
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        incremental = engine(Incremental, network, sampler, device, sizes)
+        ours = seconds_per_pass(incremental, images[:1], many)
+    reasons = "; ".join(said.getvalue().splitlines())
+    return f"{changed} {dense * 1e3:8.2f} {ours * 1e3:11.2f} {dense / ours:5.2f}  {reasons}"
 
 
 def main() -> None:
@@ -78,25 +105,8 @@ def main() -> None:
     print(f"{'':20} share    dense incremental ratio  what is said (ms per pass)")
     for name in arguments.networks:
         network = make(name, sizes.side)
-        try:
-            changed = f"{share(network, sizes.k):5.2f}"
-        except Exception as error:
-            # Whatever a network raises that cannot be evaluated in this way.
-            changed = f"{type(error).__name__:>5}"
-        windows = Windows(network.space, sizes.k)
-        few, many = (
-            [in_the_middle(windows, max(1, n))] for n in (arguments.windows // 4, arguments.windows)
-        )
-        dense = seconds_per_pass(engine(Dense, network, sampler, device, sizes), images[:1], few)
-        with contextlib.redirect_stderr(io.StringIO()) as said:
-            incremental = engine(Incremental, network, sampler, device, sizes)
-            ours = seconds_per_pass(incremental, images[:1], many)
-        reasons = "; ".join(said.getvalue().splitlines())
-        print(
-            f"{name:20} {changed} {dense * 1e3:8.2f} {ours * 1e3:11.2f} {dense / ours:5.2f}  "
-            f"{reasons}",
-            flush=True,
-        )
+        found = compared(network, images, sampler, device, sizes, arguments.windows)
+        print(f"{name:20} {found}", flush=True)
         gc.collect()
 
 

@@ -226,3 +226,12 @@ def test_volume() -> None:
     levels = [line.split(" | ") for line in output.splitlines() if re.match(r" +\d \|", line)]
     assert len(levels) >= 3 and float(levels[-1][3]) <= 0.5
     assert re.search(rf"in 27 voxels: error {NUMBER}, said {NUMBER}, noise", output)
+
+
+def test_volume_networks() -> None:
+    usual = ("--quick", "--device", "cpu", "--windows", 4, "--threads", 1)
+    output = printed("volume_networks", *usual, "--networks", "convolutional", "ResNet")
+    for network in ("convolutional", "ResNet"):
+        share, dense, ours, ratio = numbers(row(output, network))[:4]
+        assert 0 < share <= 1
+        assert min(dense, ours, ratio) > 0

@@ -33,7 +33,5 @@ def test_networks_are_built_as_asked_for() -> None:
 def test_unknown_names_and_arguments_are_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'DenseNet201'"):
         complete("DenseNet21", {}, 1, 2)
-    with pytest.raises(
-        InputError, match=r"DenseNet121 refuses its arguments .*init_features"
-    ):
+    with pytest.raises(InputError, match=r"DenseNet121 refuses its arguments .*init_features"):
         build("DenseNet121", {"features": 3})
