@@ -40,16 +40,25 @@ class PatchSizes(VolumeFigureSettings, OneSubject, Slices):
             else self.threshold
             for one in maps
         ]
+        labels = [labelled(one.path.stem, one.k) for one in maps]
+        who, *predictions = zip(*(one.label(name).split("\n") for one in maps), strict=True)
+        title = maps[0].label(name).replace("\n", ", ")
+        if any(len(set(shown)) > 1 for shown in predictions):
+            # Of several classifiers, each map has its own prediction.
+            title = who[0]
+            labels = [
+                f"{label}, {shown}" for label, shown in zip(labels, predictions[0], strict=True)
+            ]
         return patch_sizes(
             maps[0].volume(name),
-            {labelled(one.path.stem, one.k): one.relevance(name) for one in maps},
+            {label: one.relevance(name) for label, one in zip(labels, maps, strict=True)},
             thresholds,
             [one.scale_label for one in maps],
             maps[0].items.affine,
             slices=slices,
             axis=maps[0].axis,
             colormap=self.colormap,
-            title=maps[0].label(name).replace("\n", ", "),
+            title=title,
         )
 
 
