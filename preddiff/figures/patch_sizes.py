@@ -47,7 +47,7 @@ class PatchSizes(VolumeFigureSettings, OneSubject, Slices):
             # Of several classifiers, each map has its own prediction.
             title = who[0]
             labels = [
-                f"{label}, {shown}" for label, shown in zip(labels, predictions[0], strict=True)
+                f"{label}\n{shown}" for label, shown in zip(labels, predictions[0], strict=True)
             ]
         return patch_sizes(
             maps[0].volume(name),
