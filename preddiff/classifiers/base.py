@@ -304,3 +304,15 @@ def kind_of(architecture: Mapping[str, Any]) -> str:
         If no kind describes it.
     """
     return next(name for name in CLASSIFIERS.names() if name in architecture)
+
+
+def missing_column(cohort: DatasetSettings, predicts_values: bool) -> str | None:
+    """Say which column of a cohort a classifier lacks, classes or numbers; None if it is there.
+
+    The text begins with the key to change, as that of `problem_with` does.
+    """
+    if predicts_values and cohort.value_name is None:
+        return "dataset: a regression needs a column with numbers, the dataset's `value`"
+    if not predicts_values and not cohort.class_names:
+        return "dataset: a classifier needs a column with classes, the dataset's `group`"
+    return None

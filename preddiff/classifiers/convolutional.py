@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from preddiff.classifiers.base import CLASSIFIERS, ClassifierSettings
+from preddiff.classifiers.base import CLASSIFIERS, ClassifierSettings, missing_column
+from preddiff.datasets.base import DatasetSettings
 from preddiff.datasets.slab import Slab
 from preddiff.settings.base import Name, Positive, Settings
 
@@ -58,6 +59,10 @@ class ConvolutionalClassifier(ClassifierSettings, ConvolutionalTraining):
     def training_dataset(self) -> str:
         """The cohort."""
         return self.dataset
+
+    def problem_with(self, dataset: DatasetSettings) -> str | None:
+        """Say that the dataset has no classes."""
+        return missing_column(dataset, predicts_values=False)
 
     @property
     def stage_settings(self) -> Settings:

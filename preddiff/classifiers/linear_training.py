@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import linalg
 
-from preddiff.classifiers.base import ClassifierSettings
+from preddiff.classifiers.base import ClassifierSettings, missing_column
 from preddiff.classifiers.held_out import FOLDS, ITEMS
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.nuisance import after_regression
@@ -84,11 +84,7 @@ class LinearSettings(ClassifierSettings, Slab):
         for name in self.regress_out:
             if name not in dataset.nuisance_variables:
                 return f"regress_out: '{name}' is not among the dataset's `nuisance` columns"
-        if self.predicts_values and dataset.value_name is None:
-            return "dataset: a regression needs a column with numbers, the dataset's `value`"
-        if not self.predicts_values and not dataset.class_names:
-            return "dataset: a classifier needs a column with classes, the dataset's `group`"
-        return None
+        return missing_column(dataset, self.predicts_values)
 
     def model(self, outputs: int) -> Any:
         """Return the scikit-learn estimator, which is not fitted.

@@ -14,7 +14,7 @@ from preddiff.classifiers.networks import (
     VolumeNetworkClassifier,
     VolumeNetworkSettings,
 )
-from preddiff.datasets.base import Geometry
+from preddiff.datasets.base import DatasetSettings, Geometry
 from preddiff.errors import InputError
 from preddiff.settings.base import Name, Settings
 
@@ -89,6 +89,11 @@ class ModuleClassifier(VolumeNetworkClassifier, ModuleSettings):
     def training_dataset(self) -> str | None:
         """The cohort."""
         return self.dataset
+
+    def problem_with(self, dataset: DatasetSettings) -> str | None:
+        """Say what the dataset has no column for, unless a file names the classes."""
+        named = self.classes is not None and self.outputs == "classes"
+        return None if named else super().problem_with(dataset)
 
     @property
     def geometry(self) -> Geometry | None:

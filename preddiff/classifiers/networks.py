@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from preddiff.classifiers.base import ClassifierSettings
-from preddiff.datasets.base import Geometry
+from preddiff.classifiers.base import ClassifierSettings, missing_column
+from preddiff.datasets.base import DatasetSettings, Geometry
 from preddiff.datasets.slab import Slab
 from preddiff.settings.base import Positive
 
@@ -109,3 +109,7 @@ class VolumeNetworkClassifier(ClassifierSettings, VolumeNetworkSettings):
     def has_probabilities(self) -> bool:
         """Whether its outputs are logits of classes."""
         return self.outputs == "classes"
+
+    def problem_with(self, dataset: DatasetSettings) -> str | None:
+        """Say what the dataset has no column for."""
+        return missing_column(dataset, self.outputs == "value")

@@ -275,7 +275,7 @@ def test_lesions_are_compared_with_the_centre(study: Path) -> None:
         ("three", {"outputs": "value", "dataset": "both"}, "expected input"),
         ("resnet", {"network": "Resnet"}, "unknown network of MONAI 'Resnet': did you mean"),
         ("resnet", {"arguments": {"blok": 1}}, "refuses its arguments"),
-        ("resnet", {"outputs": "value"}, "has no number that could be predicted"),
+        ("resnet", {"outputs": "value"}, "a regression needs a column with numbers"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -139,6 +139,43 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
             "classifiers.logistic.dataset: a classifier needs a column with classes",
         ),
         (
+            "classifiers.logistic",
+            {"kind": "convolutional", "dataset": "cohort", "folds": 1},
+            "classifiers.logistic.folds",
+        ),
+        (
+            "classifiers.logistic",
+            {
+                "kind": "monai",
+                "network": "DenseNet121",
+                "weights": "a.pth",
+                "dataset": "cohort",
+                "outputs": "value",
+            },
+            "classifiers.logistic.dataset: a regression needs a column with numbers",
+        ),
+        (
+            "classifiers.logistic",
+            {"kind": "module", "module": "a.py:f"},
+            "crop is required for your own network of images",
+        ),
+        (
+            "classifiers.logistic",
+            {"kind": "module", "module": "a.py:f", "dataset": "cohort", "crop": 8},
+            "crop is for images: remove it, or the dataset of volumes",
+        ),
+        (
+            "classifiers.logistic",
+            {
+                "kind": "module",
+                "module": "a.py:f",
+                "dataset": "cohort",
+                "mean": [0.0, 0.0],
+                "std": [1.0, 1.0],
+            },
+            "takes volumes of 2 channels, but dataset 'cohort' contains volumes of one channel",
+        ),
+        (
             "explanations.conditional.targets",
             ["value:patient"],
             "classifier's outputs are classes: write probability:patient or logit:patient",
