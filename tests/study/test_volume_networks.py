@@ -216,7 +216,7 @@ def test_maps_lie_on_the_scan(study: Path) -> None:
     found = xr.open_zarr(results(study) / "relevance/accurate.zarr")
     assert found["relevance"].shape == (2, 1, 8, 13, 12)
     assert found["x"].values.tolist() == list(range(3, 11))
-    (image,) = (results(study) / "relevance/accurate-nifti").glob("sub-00*relevance*.nii.gz")
+    (image,) = (results(study) / "relevance/accurate-nifti").glob("0001_*.nii.gz")
     volume = nib.load(image)
     assert volume.shape == SHAPE and np.allclose(volume.affine, AFFINE)
     values = np.asarray(volume.dataobj)
@@ -262,34 +262,3 @@ def test_three_groups_and_monai(study: Path) -> None:
 def test_lesions_are_compared_with_the_centre(study: Path) -> None:
     summary = pd.read_csv(results(study) / "tables/localisation-slab-summary.tsv", sep="\t")
     assert "centre-gaussian" in set(summary["map"]) and "gradient" not in set(summary["map"])
-
-
-@pytest.mark.parametrize(
-    ("classifier", "more", "message"),
-    [
-        ("slab", {"module": "three"}, "expected input"),
-        ("slab", {"slices": [3, 20]}, "slices 3 to 20 of axis 0 lie outside the volumes"),
-        ("slab", {"mean": [0.5], "std": [0.5]}, "the classifier takes volumes of one channel"),
-        ("slab", {"crop": 10}, "crop is for images"),
-        ("slab", {"dataset": "sites"}, "expected input"),
-        ("three", {"outputs": "value", "dataset": "both"}, "expected input"),
-        ("resnet", {"network": "Resnet"}, "unknown network of MONAI 'Resnet': did you mean"),
-        ("resnet", {"arguments": {"blok": 1}}, "refuses its arguments"),
-        ("resnet", {"outputs": "value"}, "a regression needs a column with numbers"),
-    ],
-)
-def test_what_does_not_fit_is_refused(
-    tmp_path: Path, classifier: str, more: dict[str, Any], message: str
-) -> None:
-    (tmp_path / "own.py").write_text(OWN)
-    settings = settings_of(write_table(tmp_path / "cohort"), tmp_path)
-    if "module" in more:
-        more = {"module": f"{tmp_path / 'own.py'}:{more['module']}"}
-    one = {**settings["classifiers"][classifier], **more}
-    settings["classifiers"] = {"one": one}
-    explanation = {"classifier": "one", "sampler": "grey", "k": 4, "stride": 4, "samples": 2}
-    settings["explanations"] = {"windows": {**explanation, "items": 1}}
-    settings["figures"] = {}
-    done = snakemake(tmp_path, write_config(tmp_path / "config.yaml", settings))
-    assert done.returncode != 0
-    assert message in done.stdout + done.stderr, (done.stdout + done.stderr)[-3000:]
