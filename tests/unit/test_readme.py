@@ -20,10 +20,15 @@ def test_example_runs(capsys) -> None:
     assert "(16, 16)" in capsys.readouterr().out
 
 
-def section(key: str, *others: str) -> dict[str, Any]:
-    """What the one example in YAML that has a key, and these other keys, has there."""
-    examples = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", README, flags=re.S))
-    (found,) = [example for example in examples if {*example} == {key, *others}]
+def examples(*keys: str) -> list[dict[str, Any]]:
+    """The examples in YAML that have these keys, and no others."""
+    found = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", README, flags=re.S))
+    return [example for example in found if {*example} == {*keys}]
+
+
+def section(key: str) -> dict[str, Any]:
+    """What the one example in YAML that has only this key has there."""
+    (found,) = examples(key)
     return found[key]
 
 
@@ -59,10 +64,10 @@ def test_classifiers_are_valid() -> None:
 
 
 def test_linear_models_are_valid() -> None:
+    linear, _ = examples("datasets", "classifiers")
     study = {
         "study": "readme",
-        "datasets": section("datasets", "classifiers"),
-        "classifiers": section("classifiers", "datasets"),
+        **linear,
         "samplers": {"marginal": {"kind": "marginal"}},
         "explanations": {
             "one": {"classifier": "svm", "sampler": "marginal", "targets": ["value:patient"]},
@@ -70,6 +75,25 @@ def test_linear_models_are_valid() -> None:
         },
     }
     assert validate(Study, study, "README.md").classifiers["age"].has_probabilities is False
+
+
+def test_networks_of_volumes_are_valid() -> None:
+    _, networks = examples("datasets", "classifiers")
+    explanations = {
+        name: {"classifier": name, "sampler": "grey", "k": 5} for name in networks["classifiers"]
+    }
+    study = {
+        "study": "readme",
+        **networks,
+        "samplers": {"grey": {"kind": "grey"}},
+        "explanations": explanations,
+    }
+    found = validate(Study, study, "README.md").classifiers
+    assert {name: one.has_probabilities for name, one in found.items()} == {
+        "own": True,
+        "densenet": True,
+        "age": False,
+    }
 
 
 def test_targets_are_valid() -> None:
