@@ -275,7 +275,7 @@ def test_what_chooses_and_judges_levels_counts_for_stores_of_levels_only(
     text = path.read_text()
     assert before in text
     path.write_text(text.replace(before, after))
-    with_levels = {"torchvision", "own-images", "explained"}
+    with_levels = {"torchvision", "own-images", "explained", "network-k5"}
     kinds = (OPEN, STORED, "relevance")
     assert _changed(copy) == {f"{kind} {name}" for kind in kinds for name in with_levels}
 
