@@ -134,6 +134,15 @@ class LinearClassifier:
             return number, 1
         return 0, 1 if number == len(self.classes) - 1 else -1
 
+    def weights_of(self, label: str) -> FloatArray:
+        """Weights (*space) of a class's output, summed over channels, as windows contain all.
+
+        Of two classes these are those of the second, whichever is named.
+        """
+        number, _ = self.output_of(label)
+        found: FloatArray = self.maps[number].sum(axis=0)
+        return found
+
     def has_exact_expectation(self, target: Target) -> bool:
         """Whether the expectation of a target is known without draws.
 

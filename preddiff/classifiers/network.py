@@ -123,6 +123,10 @@ class Network:
         """Nothing: the output depends on the item's values only."""
         return []
 
+    def weights_of(self, label: str) -> None:
+        """No weights of voxels, since a network is not linear."""
+        return None
+
     def has_exact_expectation(self, target: Target) -> bool:
         """Never, since a network is not linear."""
         return False

@@ -10,7 +10,6 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import Field
 
-from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.stored import load_classifier
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
@@ -146,14 +145,13 @@ class VolumeMaps:
         InputError
             If the classifier is not linear.
         """
-        classifier = load_classifier(self._classifier)
-        if not isinstance(classifier, LinearClassifier):
+        weights = load_classifier(self._classifier).weights_of(self.target.label)
+        if weights is None:
             raise InputError(
                 f"{self.path}: the classifier is not linear, so it has no weights to show; choose "
                 "another kind of figure"
             )
-        number, _ = classifier.output_of(self.target.label)
-        return self.on_grid(classifier.maps[number].sum(axis=0))
+        return self.on_grid(weights)
 
     def on_grid(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """Embed the values of the slab in a volume that is NaN elsewhere."""

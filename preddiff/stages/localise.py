@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.stored import load_classifier
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
@@ -97,8 +96,9 @@ def _baseline(classifier: AnyClassifier) -> tuple[str, FloatArray]:
 
     A network has no weights of voxels: the baseline is that lesions are in the centre of its input.
     """
-    if isinstance(classifier, LinearClassifier):
-        return WEIGHTS, classifier.maps[-1, 0]
+    weights = classifier.weights_of(classifier.classes[-1])
+    if weights is not None:
+        return WEIGHTS, weights
     return CENTRE_GAUSSIAN, centre_maps(classifier.space)[CENTRE_GAUSSIAN]
 
 

@@ -9,7 +9,7 @@ import zarr
 
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.errors import InputError
-from preddiff.stages.localise import localise
+from preddiff.stages.localise import _baseline, localise
 from preddiff.storage.stores import Variable, array, create
 from tests.unit.datasets.stores import write_store
 
@@ -86,3 +86,12 @@ def test_lesions_outside_the_slab_do_not_count(tmp_path: Path) -> None:
         localise(
             [], tmp_path / "classifier", tmp_path / "data.zarr", tmp_path / "t", tmp_path / "s"
         )
+
+
+def test_the_weights_of_all_channels_count() -> None:
+    weights = np.random.default_rng(1).normal(size=(3, 2, *SPACE))
+    of_three = LinearClassifier(weights, np.zeros(3), ("a", "b", "c"), 4, (0, 0, 0))
+    assert _baseline(of_three)[0] == "weights"
+    assert np.allclose(_baseline(of_three)[1], weights[2, 0] + weights[2, 1])
+    of_two = LinearClassifier(weights[0], 0.0, ("a", "b"), 4, (0, 0, 0))
+    assert np.allclose(_baseline(of_two)[1], weights[0, 0] + weights[0, 1])
