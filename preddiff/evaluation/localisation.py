@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import auc, roc_curve
 
 from preddiff.errors import InputError
 from preddiff.evaluation.paired import Comparison, compare_maps, signed_rank_p
@@ -151,11 +151,11 @@ def _item(scores: NDArray[np.floating[Any]], truth: NDArray[np.bool_]) -> tuple[
     prevalence = float(truth.mean())
     if not truth.any() or truth.all():
         return np.nan, np.nan, prevalence
-    return (
-        float(roc_auc_score(truth, scores)),
-        float(average_precision_score(truth, scores)),
-        prevalence,
-    )
+    # Both measures from one curve: sorting the voxels takes most of the time.
+    false, true, _ = roc_curve(truth, scores, drop_intermediate=False)
+    found = true[1:] * truth.sum()
+    precision = found / (found + false[1:] * (~truth).sum())
+    return float(auc(false, true)), float(np.diff(true) @ precision), prevalence
 
 
 def _summary(comparison: Comparison) -> dict[str, float]:
