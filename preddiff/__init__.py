@@ -7,7 +7,7 @@ from typing import Any
 # `__init__.pyi` tells type checkers what they are.
 _MODULES = {
     "Conditional": "samplers.conditional",
-    "Explanation": "api",
+    "Explanation": "explanation",
     "Grey": "samplers.grey",
     "InputError": "errors",
     "LinearClassifier": "classifiers.linear",

@@ -32,11 +32,12 @@ from preddiff.evidence import (
     weight_of_evidence,
     weight_of_evidence_slope,
 )
+from preddiff.explanation import Explanation
 from preddiff.progress import progress as show
 from preddiff.refinement import Refinement, passes_left
 from preddiff.samplers.draws import Sampler
 from preddiff.targets import Kind, Target
-from preddiff.windows import FloatArray, IntArray, Windows
+from preddiff.windows import Windows
 
 Output = Literal["logits", "probabilities", "activations"]
 Classifier = torch.nn.Module | Callable[[NDArray[np.float32]], ArrayLike]
@@ -46,46 +47,6 @@ _BLOCK = 2048
 _ITEM = "input"
 # Accuracy, and number of draws, where nothing is said about them.
 _ACCURACY, _SAMPLES = 0.02, 10
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What `explain` found for one input.
-
-    With several targets, all arrays but `draws` have them as their first axis.
-
-    Attributes
-    ----------
-    relevance : float64 array (*space)
-        Mean evidence of the windows that contain each voxel: positive for the target, negative
-        against it; in bits for probabilities.
-    stderr : float64 array (*space)
-        Standard error of the relevance from the draws; 0 where it is exact.
-    evidence : float64 array (*windows.shape)
-        Evidence of each window; interpolated where it was not drawn.
-    expectations : Expectations
-        The raw numbers: reference (1, targets), change, variance and mean (1, targets,
-        *windows.shape), NaN for windows that were not drawn.
-    windows : Windows
-    error : float64 array (*space), optional
-        With an accuracy: standard deviation of the relevance's error against all windows at stride
-        1 and draws without end, interpolation included.
-    draws : int64 array (*windows.shape), optional
-        With an accuracy: draws of each window; 0 where it was not drawn. In bfloat16, `evidence`
-        and `relevance` contain the shift to float32, which `expectations` do not.
-    reached : float or float64 array (targets,), optional
-        With an accuracy: root mean square of `error`, as a share of the largest magnitude of the
-        relevance.
-    """
-
-    relevance: FloatArray
-    stderr: FloatArray
-    evidence: FloatArray
-    expectations: Expectations
-    windows: Windows
-    error: FloatArray | None = None
-    draws: IntArray | None = None
-    reached: float | FloatArray | None = None
 
 
 def explain(
@@ -202,8 +163,9 @@ def explain(
         found = _all_blocks(exact, x, windows, len(targets), progress)
         if not classifier.has_probabilities:
             output = "activations"
+        asked = _Asked(x, windows, targets, output)
         size = classifier.training_size
-        every = _explanation(found, windows, output, size, len(classifier.classes), None)
+        every = _explanation(found, asked, size, len(classifier.classes), None)
         return _chosen(every, target)
     if isinstance(classifier, LinearClassifier):
         # The softmax of several outputs has no exact expectation.
@@ -216,9 +178,10 @@ def explain(
     _require_odds(output, classes, training_size)
     settings = sampler, windows, samples, seed, batch_size
     engine = _drawing_engine(nodes, x, classes, settings, precision)
+    asked = _Asked(x, windows, targets, output)
     if accuracy is None:
         found = _all_blocks(engine, x, windows, len(targets), progress)
-        every = _explanation(found, windows, output, training_size, classes, samples)
+        every = _explanation(found, asked, training_size, classes, samples)
         return _chosen(every, target)
     # Other outputs are explained by the activation difference.
     kind: Kind = "value" if output == "activations" else "probability"
@@ -230,10 +193,24 @@ def explain(
 
     def show_level(level: Level) -> None:
         if on_level is not None:
-            on_level(_chosen(_of_level(level, windows), target))
+            on_level(_chosen(_of_level(level, asked), target))
 
     last = _refined((engine, in_float32), refinement, x, accuracy, progress, show_level)
-    return _chosen(_of_level(last, windows), target)
+    return _chosen(_of_level(last, asked), target)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is explained: the input and its windows, and columns of the output, read as it says."""
+
+    x: NDArray[np.float32]
+    windows: Windows
+    targets: tuple[int, ...]
+    output: Output
+
+    @property
+    def unit(self) -> str:
+        return "output" if self.output == "activations" else "bits"
 
 
 def _targets(target: int | Sequence[int]) -> tuple[int, ...]:
@@ -255,7 +232,7 @@ def _chosen(every: Explanation, target: int | Sequence[int]) -> Explanation:
         if (values := getattr(every, name)) is not None
     }
     reached = None if every.reached is None else float(np.ravel(every.reached)[0])
-    return replace(every, **first, reached=reached)
+    return replace(every, **first, target=int(target), reached=reached)
 
 
 def _accuracy(accuracy: float | None, samples: int | None, stride: int | None) -> float | None:
@@ -332,7 +309,7 @@ def _refined(
     return level
 
 
-def _of_level(level: Level, windows: Windows) -> Explanation:
+def _of_level(level: Level, asked: _Asked) -> Explanation:
     drawn, estimate = level.drawn, level.estimate
     missing = drawn.draws == 0
     change, variance = (np.where(missing, np.nan, v)[None] for v in (drawn.change, drawn.variance))
@@ -341,7 +318,10 @@ def _of_level(level: Level, windows: Windows) -> Explanation:
         estimate.stderr,
         estimate.evidence,
         Expectations(drawn.reference[None], change, variance),
-        windows,
+        asked.windows,
+        asked.x,
+        asked.targets,
+        asked.unit,
         estimate.error,
         drawn.draws,
         estimate.reached,
@@ -480,21 +460,28 @@ def _all_blocks(
 
 def _explanation(
     found: Expectations,
-    windows: Windows,
-    output: Output,
+    asked: _Asked,
     training_size: int | None,
     classes: int,
     drawn: int | None,
 ) -> Explanation:
     (change,), (variance,) = found.change, found.variance
+    windows = asked.windows
     reference = found.reference[0].reshape(-1, *[1] * len(windows.shape))
     error = np.zeros_like(variance) if drawn is None else np.sqrt(variance / drawn)
-    if output == "activations":
+    if asked.output == "activations":
         evidence = activation_difference(change)
     else:
         assert training_size is not None
         evidence = weight_of_evidence(reference, change, training_size, classes)
         error *= np.abs(weight_of_evidence_slope(reference, change, training_size, classes))
     return Explanation(
-        relevance(evidence, windows), standard_error(error, windows), evidence, found, windows
+        relevance(evidence, windows),
+        standard_error(error, windows),
+        evidence,
+        found,
+        windows,
+        asked.x,
+        asked.targets,
+        asked.unit,
     )

@@ -45,6 +45,7 @@ ORDER = [
     ("figures",),
     ("settings",),
     ("paths",),
+    ("explanation",),
     ("workflow", "api"),
     ("stages",),
     ("cli",),
