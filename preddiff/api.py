@@ -169,7 +169,7 @@ def explain(
         return _chosen(every, target)
     if isinstance(classifier, LinearClassifier):
         # The softmax of several outputs has no exact expectation.
-        training_size, classifier = classifier.training_size, classifier.outputs
+        training_size, classifier, output = classifier.training_size, classifier.outputs, "logits"
     accuracy = _accuracy(accuracy, samples, stride)
     samples = samples or _SAMPLES
     _require_draws(sampler, samples)

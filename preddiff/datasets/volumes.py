@@ -58,11 +58,12 @@ class Columns(Settings):
         description="columns with nuisance variables, such as age, sex and scanner: numbers, or "
         "text whose values become indicators; classifiers can regress them out of the voxels",
     )
-    standardise: Literal["volume", "mask"] | None = Field(
+    standardise: Literal["volume", "mask", "none"] | None = Field(
         None,
         description="volume, mask: subtract from each volume its mean and divide it by its "
-        "standard deviation, over all of its voxels or those of `mask`; default: values as they "
-        "are",
+        "standard deviation, over all of its voxels or those of `mask`; none: values as they are, "
+        "the default for one column of files. It must be given for several: penalties, grey values "
+        "and ranges are the same for all channels, so that these need a common unit",
     )
     mask: Path | None = Field(
         None, description="NIfTI mask on the grid of the volumes, for standardise: mask"
@@ -81,6 +82,11 @@ class Columns(Settings):
             raise ValueError("group and value are both null: classifiers need one of them")
         if (self.standardise == "mask") != (self.mask is not None):
             raise ValueError("standardise: mask and a mask are needed together: give both, or none")
+        if len(self.files) > 1 and self.standardise is None:
+            raise ValueError(
+                f"file lists {len(self.files)} columns, whose values may have different units: set "
+                "standardise to volume or mask, or to none if they have the same unit"
+            )
         return self
 
     @property

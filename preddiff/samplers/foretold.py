@@ -15,6 +15,7 @@ from preddiff.samplers.gaussian import (
     PatchGaussian,
     condition,
     oracle_approximating_shrinkage,
+    traces,
 )
 from preddiff.windows import FloatArray, IntArray, Surroundings, Windows, inside
 
@@ -141,10 +142,12 @@ def centre_of(gaussian: PatchGaussian, l: int) -> PatchGaussian:
     covariance = gaussian.covariance
     shrinkage: float | None = rho
     if 0 < rho < 1:
-        # Shrinkage keeps the trace.
-        covariance = covariance - rho * np.trace(covariance) / p * np.eye(p)
+        # Shrinkage keeps the traces.
+        size = p // gaussian.channels
+        added = rho * traces(covariance, gaussian.channels) / size
+        covariance = covariance - np.diag(np.repeat(added, size))
         covariance /= 1 - rho
-        estimated = oracle_approximating_shrinkage(covariance, count)
+        estimated = oracle_approximating_shrinkage(covariance, count, gaussian.channels)
         shrinkage = None if math.isclose(estimated, rho, rel_tol=_SAME) else rho
     moments = Moments(count, gaussian.mean[part], covariance[np.ix_(part, part)] * count)
     return PatchGaussian.from_moments(moments, l, gaussian.channels, shrinkage)

@@ -56,7 +56,9 @@ class Moments:
         return self.scatter / self.count
 
 
-def oracle_approximating_shrinkage(covariance: FloatArray, count: float) -> float:
+def oracle_approximating_shrinkage(
+    covariance: FloatArray, count: float, channels: int = 1
+) -> float:
     """Share of the scaled identity that makes a sample covariance well conditioned.
 
     The OAS estimator of Chen, Wiesel, Eldar, Hero (2010), "Shrinkage algorithms for MMSE
@@ -69,13 +71,20 @@ def oracle_approximating_shrinkage(covariance: FloatArray, count: float) -> floa
     covariance : float64 array (p, p)
     count : float
         Number of vectors behind the covariance.
+    channels : int
+        Channels of the vectors, in C order. The share does not depend on their units: each counts
+        in its own standard deviation.
 
     Returns
     -------
     float
-        rho in [0, 1], for (1 - rho) S + rho tr(S)/p I.
+        rho in [0, 1], for `shrink`.
     """
     p = len(covariance)
+    if channels > 1:
+        size = p // channels
+        deviations = np.repeat(np.sqrt(traces(covariance, channels) / size), size)
+        covariance = covariance / np.outer(deviations, deviations)
     square = np.mean(np.square(covariance))
     variance = np.trace(covariance) / p
     numerator = square + variance**2
@@ -83,11 +92,24 @@ def oracle_approximating_shrinkage(covariance: FloatArray, count: float) -> floa
     return 1.0 if denominator <= 0 else float(min(numerator / denominator, 1.0))
 
 
-def shrink(covariance: FloatArray, rho: float) -> FloatArray:
-    """(1 - rho) S + rho tr(S)/p I."""
+def traces(covariance: FloatArray, channels: int) -> FloatArray:
+    """Summed variance of the voxels of each channel (channels,); of constant ones, the mean."""
+    size = len(covariance) // channels
+    parts = [slice(c * size, (c + 1) * size) for c in range(channels)]
+    found = np.array([np.trace(covariance[part, part]) for part in parts])
+    return np.where(found > 0, found, found.mean())
+
+
+def shrink(covariance: FloatArray, rho: float, channels: int = 1) -> FloatArray:
+    """(1 - rho) S + rho D, with D the diagonal of the mean variance of each voxel's channel.
+
+    Of one channel, D is tr(S)/p I. Channels can have units of their own, so that the variance of
+    one says nothing about another.
+    """
     p = len(covariance)
     shrunk = (1 - rho) * covariance
-    shrunk[np.diag_indices(p)] += rho * np.trace(covariance) / p
+    size = p // channels
+    shrunk[np.diag_indices(p)] += np.repeat(rho * traces(covariance, channels) / size, size)
     return shrunk
 
 
@@ -202,7 +224,7 @@ class PatchGaussian:
     patches : int
         Number of patches it was fitted on.
     shrinkage : float
-        Share of the scaled identity in the covariance.
+        Share of the diagonal in the covariance; see `shrink`.
     """
 
     mean: FloatArray
@@ -241,10 +263,9 @@ class PatchGaussian:
                 "are the training items empty?"
             )
         if shrinkage is None:
-            shrinkage = oracle_approximating_shrinkage(covariance, moments.count)
-        return cls(
-            moments.mean, shrink(covariance, shrinkage), l, channels, int(moments.count), shrinkage
-        )
+            shrinkage = oracle_approximating_shrinkage(covariance, moments.count, channels)
+        shrunk = shrink(covariance, shrinkage, channels)
+        return cls(moments.mean, shrunk, l, channels, int(moments.count), shrinkage)
 
     @classmethod
     def fit(

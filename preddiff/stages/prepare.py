@@ -70,7 +70,7 @@ def prepare(table: Path, columns: Columns, out: Path) -> None:
         group = zarr.open_group(folder, mode="r+", use_consolidated=False)
         for number, subject in enumerate(progress(subjects, desc="prepare", unit="subject")):
             values = np.stack([_read(file, subject, first) for file in subject.files])
-            if columns.standardise is not None:
+            if columns.standardise in ("volume", "mask"):
                 values = _standardised(values, mask, subject)
             intensity = values if len(values) > 1 else values[0]
             array(group, "intensity")[number] = intensity

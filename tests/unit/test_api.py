@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
 import preddiff
 from tests.conftest import fitted, smooth
@@ -174,15 +175,19 @@ def three_classes() -> preddiff.LinearClassifier:
     return preddiff.LinearClassifier(weights, np.array([0.1, 0, -0.1]), tuple("abc"), 20, (0, 0))
 
 
-def test_linear_probabilities_of_more_classes_are_those_of_draws() -> None:
+@pytest.mark.parametrize("output", ["logits", "probabilities"])
+def test_linear_probabilities_of_more_classes_are_those_of_draws(output: str) -> None:
     linear, sampler = three_classes(), preddiff.Conditional(GAUSSIAN)
     settings = {**SETTINGS, "samples": 5}
-    found = preddiff.explain(ITEMS[0], linear, sampler, **settings)
+    found = preddiff.explain(ITEMS[0], linear, sampler, **settings, output=output)
     # As of any function that puts out these logits.
     settings["training_size"] = 20
     expected = preddiff.explain(ITEMS[0], lambda batch: linear.outputs(batch), sampler, **settings)
     assert found.relevance == pytest.approx(expected.relevance, abs=1e-12)
     assert (found.stderr > 0).any()
+    assert found.expectations.reference[0, 0] == pytest.approx(
+        softmax(linear.outputs(ITEMS[:1])[0])[1]
+    )
 
 
 def test_linear_outputs_of_more_classes_are_explained_exactly() -> None:

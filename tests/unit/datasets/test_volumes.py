@@ -146,7 +146,11 @@ MORE = [
     "c\tmiddle\tc1.nii\tc2.nii\t45\tM\t1",
 ]
 SEVERAL = Columns(
-    file=["gm", "wm"], classes=["young", "middle", "old"], value="age", nuisance=["sex", "site"]
+    file=["gm", "wm"],
+    classes=["young", "middle", "old"],
+    value="age",
+    nuisance=["sex", "site"],
+    standardise="none",
 )
 
 
@@ -186,6 +190,7 @@ def test_missing_values_are_refused(tmp_path: Path, old: str, new: str, message:
         ({"classes": ["a", "b", "a"]}, "all names must differ"),
         ({"nuisance": ["age", "age"]}, "all names must differ"),
         ({"file": []}, "file"),
+        ({"file": ["fa", "t1"]}, "set standardise to volume or mask, or to none"),
     ],
 )
 def test_bad_columns_are_refused(settings: dict[str, object], message: str) -> None:

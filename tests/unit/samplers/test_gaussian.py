@@ -138,3 +138,25 @@ def test_a_cell_that_was_not_fitted_is_named() -> None:
     located = LocatedPatchGaussian(Grid((9, 9), (3, 3)), {}, 3, 1, (0, 0))
     with pytest.raises(InputError, match="not fitted in cell 4"):
         located.conditional(4, 1, (1, 1))
+
+
+@pytest.mark.parametrize("shrinkage", [None, 0.1])
+def test_units_of_channels_do_not_matter(
+    generator: np.random.Generator, shrinkage: float | None
+) -> None:
+    """Shrinkage must not put the variance of a channel in large units on one in small units."""
+    items = smooth(generator, (40, 2, 9, 9))
+    units = np.array([0.001, 3000.0]).reshape(2, 1, 1)
+    plain = PatchGaussian.fit(items, l=4, patches=2000, shrinkage=shrinkage)
+    scaled = PatchGaussian.fit(items * units, l=4, patches=2000, shrinkage=shrinkage)
+    per_voxel = np.repeat(units.ravel(), 16)
+    assert scaled.shrinkage == pytest.approx(plain.shrinkage, rel=1e-6)
+    expected = plain.covariance * np.outer(per_voxel, per_voxel)
+    assert np.allclose(scaled.covariance / expected, 1, rtol=1e-6)
+
+
+def test_a_constant_channel_is_shrunk_like_the_others(generator: np.random.Generator) -> None:
+    items = smooth(generator, (40, 2, 9, 9))
+    items[:, 1] = 5
+    gaussian = PatchGaussian.fit(items, l=4, patches=2000)
+    assert np.isfinite(gaussian.conditional(0, 2, (1, 1)).factor).all()

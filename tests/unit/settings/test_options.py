@@ -89,7 +89,8 @@ def test_people_give_one_penalty_or_several(words: list[str], C: Any) -> None:
 
 @pytest.mark.parametrize(("words", "file"), [(["gm"], "gm"), (["gm", "wm"], ["gm", "wm"])])
 def test_people_give_one_column_or_several(words: list[str], file: Any) -> None:
-    assert read_settings(parsed(Columns, "--file", *words), Columns).file == file
+    arguments = parsed(Columns, "--file", *words, "--standardise", "none")
+    assert read_settings(arguments, Columns).file == file
 
 
 def test_nested_settings_have_their_options_among_the_others() -> None:

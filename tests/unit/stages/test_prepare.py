@@ -36,7 +36,11 @@ def table(tmp_path: Path) -> Path:
 
 
 COLUMNS = Columns(
-    file=["gm", "wm"], classes=["young", "middle", "old"], value="age", nuisance=["sex"]
+    file=["gm", "wm"],
+    classes=["young", "middle", "old"],
+    value="age",
+    nuisance=["sex"],
+    standardise="none",
 )
 
 
