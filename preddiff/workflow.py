@@ -17,10 +17,10 @@ from preddiff.methods.prediction_difference import (
     code_of_expectations,
 )
 from preddiff.methods.selection import code_of_maps
-from preddiff.paths import Key, Paths, distinct_names, trackable
+from preddiff.paths import trackable
 from preddiff.settings.options import write_settings
 from preddiff.storage.provenance import digest_code
-from preddiff.targets import LAYER
+from preddiff.tables import Tables
 
 # Forward passes per second of a GPU that are assumed, of images and of volumes; jobs take about one
 # hour, and have at most so many items.
@@ -61,7 +61,7 @@ def root_of(kind: object) -> str:
     return f"{cls.__module__}:{cls.__name__}"
 
 
-class Plan(Paths):
+class Plan(Tables):
     """Plan of a study.
 
     Parameters
@@ -345,106 +345,18 @@ class Plan(Paths):
             given["slab"] = self.slab_of(explanation)
         return write_settings(**given, l=getattr(self.study.explanations[explanation], "l", None))
 
-    # Predictions, deletion and localisation
+    # Code of tables
 
     def code_of_predictions(self, predictions: str) -> str:
         """Digest of the code that a table of predictions depends on."""
         _, classifier = self.predicted[predictions]
         return code_of("predict", *self.study.classifiers[classifier].code)
 
-    @cached_property
-    def compared(self) -> dict[str, Key]:
-        """Tables of deletion curves, with dataset and classifier of the compared explanations."""
-        return {
-            name: key
-            for name, key in self.predicted.items()
-            if self.study.classifiers[key[1]].has_probabilities
-            and self._conditional(key)
-            and any(map(self._is_of_a_class, self._of_pair(key)))
-        }
-
-    def _is_of_a_class(self, explanation: str) -> bool:
-        """Whether a target of an explanation is a probability or logit, as tables need."""
-        one = self.study.explanations[explanation]
-        kinds = {text.partition(":")[0] for text in one.targets or [one.default_target]}
-        return not kinds <= {LAYER, "map", "value"}
-
-    def _of_pair(self, key: Key) -> list[str]:
-        return [
-            name
-            for name, one in self.study.explanations.items()
-            if (self.study.explained_dataset(one), one.classifier) == key
-        ]
-
-    def _conditional(self, key: Key) -> str | None:
-        """First explanation with a Gaussian; its windows and Gaussian are used for all."""
-        return next((name for name in self._of_pair(key) if self.gaussian_key(name)), None)
-
-    def compared_explanations(self, deletion: str) -> list[str]:
-        """Explanations of the same items by the same classifier."""
-        return self._of_pair(self.compared[deletion])
-
-    def filling_explanation(self, deletion: str) -> str:
-        """Explanation whose Gaussian is used to fill deleted windows."""
-        found = self._conditional(self.compared[deletion])
-        assert found is not None
-        return found
-
     def code_of_deletion(self, deletion: str) -> str:
         """Digest of the code that deletion curves depend on."""
         _, classifier = self.compared[deletion]
         filling = self.sampler_of(self.filling_explanation(deletion))
         return code_of("deletion", root_of(filling), *self.study.classifiers[classifier].code)
-
-    def localised(self, classifier: str) -> list[str]:
-        """Explanations of a classifier whose training cohort of volumes has truth masks."""
-        dataset = self.study.classifiers[classifier].training_dataset
-        if dataset is None:
-            return []
-        cohort = self.study.datasets[dataset]
-        if cohort.dimensions != 3 or not cohort.has_truth:
-            return []
-        return [
-            name
-            for name, one in self.study.explanations.items()
-            if one.classifier == classifier and self.study.explained_dataset(one) == dataset
-        ]
-
-    @cached_property
-    def localising(self) -> list[str]:
-        """Classifiers with a table of how well maps find the lesions of volumes."""
-        return [name for name in self.study.classifiers if self.localised(name)]
-
-    @cached_property
-    def objects(self) -> dict[str, Key]:
-        """Tables of how well maps find objects in images: dataset and classifier of each."""
-        pairs = [
-            (dataset, one.classifier)
-            for name, one in self.study.explanations.items()
-            if self._has_objects(dataset := self.study.explained_dataset(one))
-            and self._is_of_a_class(name)
-        ]
-        # Both kinds of tables are in one folder.
-        names = distinct_names([*((name,) for name in self.localising), *pairs])
-        return {name: key for key, name in names.items() if len(key) > 1}
-
-    def _has_objects(self, dataset: str) -> bool:
-        one = self.study.datasets[dataset]
-        return one.dimensions == 2 and (one.has_boxes or one.has_truth)
-
-    def explanations_of_objects(self, objects: str) -> list[str]:
-        """Explanations of the same annotated images by the same classifier."""
-        # Objects are of classes, not of feature maps or x-features.
-        return [name for name in self._of_pair(self.objects[objects]) if self._is_of_a_class(name)]
-
-    def data_of_objects(self, objects: str) -> str:
-        """Data store of the annotated images."""
-        return self.data(*self.objects[objects])
-
-    @property
-    def explaining(self) -> list[str]:
-        """Names of the classifiers that explain another network of the study."""
-        return [n for n, one in self.study.classifiers.items() if one.base_classifier is not None]
 
     def code_of_concepts(self, classifier: str) -> str:
         """Digest of the code that the measures of an explanation network depend on."""
@@ -475,19 +387,12 @@ class Plan(Paths):
 
     def everything(self) -> list[str]:
         """All outputs of a study, including shards, so that deleted markers are noticed."""
-        wanted: list[str] = [self.table_of_foretold] if self.conditional else []
+        wanted: list[str] = []
         for name, one in self.study.explanations.items():
             if one.redraws_windows:
                 wanted += self.shards_of(name)
             wanted += self.relevance_of(name)
             if one.nifti:
                 wanted.append(f"{self.results}/relevance/{name}-nifti")
-        for name, classifier in self.study.classifiers.items():
-            if classifier.is_trained:
-                wanted.append(f"{self.results}/classifiers/{name}/cv.json")
-        wanted += [self.table("predictions", name) for name in self.predicted]
-        wanted += [self.table("localisation", f"{name}-summary") for name in self.localising]
-        wanted += [self.table("localisation", f"{name}-summary") for name in self.objects]
-        wanted += [self.table("deletion", f"{name}-summary") for name in self.compared]
-        wanted += [self.table("concepts", name) for name in self.explaining]
+        wanted += [*self.tables(), self.findings]
         return wanted + [f"{self.results}/figures/{name}.png" for name in self.study.figures]

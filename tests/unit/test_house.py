@@ -45,6 +45,7 @@ ORDER = [
     ("figures",),
     ("settings",),
     ("paths",),
+    ("tables",),
     ("explanation",),
     ("workflow", "api"),
     ("stages",),

@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 from preddiff.errors import InputError
 from preddiff.paths import pattern
 from preddiff.settings.base import validate
+from preddiff.settings.description import describe
 from preddiff.settings.study import Study
 from preddiff.workflow import NETWORK_THREADS, Plan, code_of, growing
 
@@ -39,3 +40,7 @@ wildcard_constraints:
     gaussian="[A-Za-z0-9_.-]+",
     predictions="[A-Za-z0-9_.-]+",
     deletion="[A-Za-z0-9_.-]+",
+
+
+# What the first page of the report begins with, once it is known.
+config["findings"] = plan.text_of_findings

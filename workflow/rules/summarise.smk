@@ -223,7 +223,25 @@ rule concept_measures:
         "--threads {threads} --out {output:q} 2>&1 | tee {log:q}"
 
 
+rule findings:
+    """Say in sentences what was asked and what was found: the first page of the report."""
+    input:
+        plan.tables(),
+    output:
+        plan.findings,
+    log:
+        f"{RESULTS}/logs/findings.log",
+    conda:
+        "../../envs/preddiff.yaml"
+    params:
+        asked=[f"--asked={text}" for text in describe(study)],
+        code=code_of("findings"),
+    shell:
+        "preddiff findings {input:q} {params.asked:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
 # Too short for separate jobs on a cluster.
 localrules:
     foretold,
     localise,
+    findings,
