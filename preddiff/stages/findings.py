@@ -8,7 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from preddiff.errors import InputError
-from preddiff.evaluation import findings
+from preddiff.evaluation.findings import (
+    listed,
+    of_concepts,
+    of_cross_validation,
+    of_deletion,
+    of_foretold,
+    of_localisation,
+    of_predictions,
+)
 from preddiff.settings.options import add_path
 from preddiff.storage.files import write_atomically
 
@@ -55,7 +63,7 @@ def write_findings(tables: Sequence[Path], asked: Sequence[str], out: Path) -> N
         (warnings if path.stem == "foretold" else found).extend(_sentences(path))
     parts = [("What was asked", asked), ("What was found", found), ("Warnings", warnings)]
     text = "\n".join(
-        f"{title}\n{'-' * len(title)}\n\n{findings.listed(sentences)}"
+        f"{title}\n{'-' * len(title)}\n\n{listed(sentences)}"
         for title, sentences in parts
         if sentences
     )
@@ -67,16 +75,16 @@ def _sentences(path: Path) -> list[str]:
     """Sentences of one table."""
     try:
         if path.name == "cv.json":
-            return findings.of_cross_validation(path.parent.name, json.loads(path.read_text()))
+            return of_cross_validation(path.parent.name, json.loads(path.read_text()))
         kind, _, name = path.stem.removesuffix(_SUMMARY).partition("-")
         if kind == "predictions" and path.suffix == ".json":
-            return findings.of_predictions(name, json.loads(path.read_text()))
+            return of_predictions(name, json.loads(path.read_text()))
         if kind == "foretold":
-            return findings.of_foretold(pd.read_csv(path, sep="\t"))
+            return of_foretold(pd.read_csv(path, sep="\t"))
         of_table: dict[str, Callable[[str, pd.DataFrame], list[str]]] = {
-            "localisation": findings.of_localisation,
-            "deletion": findings.of_deletion,
-            "concepts": findings.of_concepts,
+            "localisation": of_localisation,
+            "deletion": of_deletion,
+            "concepts": of_concepts,
         }
         if kind in of_table:
             return of_table[kind](name, pd.read_csv(path, sep="\t"))
