@@ -164,7 +164,7 @@ def _roots() -> dict[str, list[str]]:
         found |= {f"concepts {name}": plan.code_of_concepts(name) for name in plan.explaining}
         for command in (
             "phantom", "fetch-oasis", "prepare", "prepare-images", "prepare-digits", "gaussian",
-            "relevance", "nifti", "localise", "localise-images", "foretold",
+            "relevance", "nifti", "localise", "localise-images", "foretold", "findings",
         ):  # fmt: skip
             found[command] = workflow.code_of(command)
         for name in plan.redrawing:
