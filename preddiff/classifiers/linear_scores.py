@@ -31,7 +31,8 @@ def require_enough(
     Raises
     ------
     InputError
-        If a class, or all rows, have fewer members than folds, or all values are the same.
+        If a class, or all rows, have fewer members than folds, or all values are the same; or if
+        the penalty is chosen, and what trains a fold has fewer than inner folds.
     """
     if settings.predicts_values:
         if len(np.unique(y)) < 2:
@@ -40,21 +41,23 @@ def require_enough(
                 "choose another `value` column"
             )
         require_count(settings.folds, len(y), f"{len(y)} subjects have a '{classes[0]}'")
-        _require_inner(settings, len(y))
+        _require_inner(settings, len(y), " subjects")
         return
     numbers = np.asarray(y, dtype=np.int64)
     require_members(settings.folds, numbers, classes)
-    _require_inner(settings, int(np.bincount(numbers).max()), " of the larger class")
+    counts = np.bincount(numbers)
+    smallest = int(np.argmin(counts))
+    _require_inner(settings, int(counts[smallest]), f" of '{classes[smallest]}'")
 
 
-def _require_inner(settings: LinearSettings, count: int, of: str = "") -> None:
+def _require_inner(settings: LinearSettings, count: int, of: str) -> None:
     """Check that what trains a fold can be divided again, if the penalty is chosen."""
     left = count - -(-count // settings.folds)
     if len(settings.penalties) > 1 and left < settings.inner_folds:
+        fewer = f"the classifier's `inner_folds` to {left} or less, or " if left > 1 else ""
         raise InputError(
-            f"{settings.inner_folds} inner folds choose {settings.penalty}, but only {left} "
-            f"subjects{of} train each fold: set the classifier's `inner_folds` to {left} or less, "
-            f"or {settings.penalty} to a single number"
+            f"{settings.inner_folds} inner folds choose {settings.penalty}, but what trains a fold "
+            f"contains only {left}{of}: set {fewer}{settings.penalty} to a single number"
         )
 
 

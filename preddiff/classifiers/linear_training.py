@@ -300,6 +300,7 @@ def _fitted(
         {key: penalties},
         cv=_splitter(settings.inner_folds, y, seed),
         scoring="neg_mean_absolute_error" if settings.predicts_values else "accuracy",
+        error_score="raise",
     ).fit(rows, y)
     return search.best_estimator_, float(search.best_params_[key])
 
