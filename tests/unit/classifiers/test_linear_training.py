@@ -240,7 +240,7 @@ def test_scores_of_values() -> None:
             RIDGE.model_copy(update={"alpha": [0.1, 1.0], "folds": 2}),
             [0] * 20 + [1] * 2,
             ("a", "b"),
-            "2 inner folds choose alpha, but .* contains only 1 of 'b': set alpha to a single number",
+            "2 inner folds choose alpha, but .* only 1 of 'b': set alpha to a single number",
         ),
         (
             REGRESSION.model_copy(update={"alpha": [0.1, 1.0], "inner_folds": 4}),
