@@ -67,11 +67,16 @@ def design(names: Sequence[str], items: Sequence[str], rows: Sequence[Sequence[s
             values.append(_numbers(name, items, texts))
             continue
         levels[name] = _levels(name, texts)
+        columns += indicators(name, levels[name])
         for level in levels[name][1:]:
-            columns.append(f"{name}={level}")
             values.append(np.array([text == level for text in texts], dtype=np.float64))
     stacked = np.stack(values, axis=1) if values else np.empty((len(rows), 0))
     return Design(columns, stacked, levels)
+
+
+def indicators(name: str, levels: Sequence[str]) -> list[str]:
+    """Names of the indicators of a variable that is text, whose values are given."""
+    return [f"{name}={level}" for level in levels[1:]]
 
 
 def _is_number(text: str) -> bool:

@@ -19,7 +19,7 @@ from preddiff.classifiers.linear_training import (
     cross_validate,
     fit,
 )
-from preddiff.classifiers.nuisance import Nuisance, columns_of
+from preddiff.classifiers.nuisance import Nuisance, columns_of, levels_of
 from preddiff.datasets.items import Items
 from preddiff.datasets.slab import on_grid, save_volume, slab_of
 from preddiff.errors import InputError
@@ -71,7 +71,8 @@ def train(data: Path, settings: LinearSettings, seed: int, out: Path) -> None:
     rows = TrainingSet(x.reshape(len(x), -1), y, design[numbers])
     validated = cross_validate(settings, rows, seed)
     fitted = fit(settings, rows, seed)
-    about = partial(_classifier, settings, classes, names, slab, x.shape[1:])
+    levels = levels_of(settings.regress_out, items)
+    about = partial(_classifier, settings, classes, (names, levels), slab, x.shape[1:])
     classifier = about(fitted, len(numbers))
     out.mkdir(parents=True, exist_ok=True)
     write_tsv(_table(items, numbers, settings, classes, y, validated), out / "cv.tsv")
@@ -112,13 +113,14 @@ def _wanted(
 def _classifier(
     settings: LinearSettings,
     classes: tuple[str, ...],
-    nuisance: tuple[str, ...],
+    nuisance: tuple[tuple[str, ...], dict[str, tuple[str, ...]]],
     slab: tuple[slice, ...],
     shape: tuple[int, ...],
     fitted: Fit,
     training_size: int,
 ) -> LinearClassifier:
     """A fitted classifier of inputs of some shape; of one output, without an axis of outputs."""
+    names, levels = nuisance
     maps, one = fitted.weights.reshape(-1, *shape), len(fitted.weights) == 1
     return LinearClassifier(
         weights=maps[0] if one else maps,
@@ -127,8 +129,8 @@ def _classifier(
         training_size=training_size,
         corner=tuple(part.start for part in slab),
         has_probabilities=settings.has_probabilities,
-        nuisance=Nuisance(tuple(settings.regress_out), nuisance, fitted.nuisance)
-        if nuisance
+        nuisance=Nuisance(tuple(settings.regress_out), names, fitted.nuisance, levels)
+        if names
         else None,
     )
 

@@ -41,6 +41,7 @@ def store(path: Path, classes: int = 2, **settings: Any) -> Items:
         numbers=numbers.tolist(),
         value=("age", age),
         nuisance=(["age", "sex=m"], np.stack([age, sex], axis=1)),
+        levels={"sex": ["f", "m"]},
         **settings,
     )
 
@@ -107,6 +108,7 @@ def test_nuisance_variables_are_stored_with_the_classifier(tmp_path: Path) -> No
     train(items.path, settings("svm", regress_out=["sex", "age"]), 0, tmp_path / "out")
     found = LinearClassifier.load(tmp_path / "out").for_items(items)
     assert found.nuisance is not None and found.nuisance.names == ("sex=m", "age")
+    assert found.nuisance.levels == {"sex": ("f", "m")}
     # The same as a classifier of residuals, of items that it was not trained on too.
     x = items.read(range(ITEMS), found.slab).reshape(ITEMS, -1).astype(float)
     design = np.column_stack([np.ones(ITEMS), items.nuisance])

@@ -65,7 +65,7 @@ MAKE_NO_NUMBERS = {
     "evaluation.predictions._mismatch": _TEXT,
     "evaluation.predictions._few": _TEXT,
     "classifiers.linear._listed": _TEXT,
-    "classifiers.nuisance._listed": _TEXT,
+    "classifiers.nuisance._kind": _TEXT,
     "classifiers.layers.list_layers": "prints the layers that can be named",
     "methods.prediction_difference.PredictionDifference.sampler_name": _PLANNED,
     "methods.prediction_difference.PredictionDifference.window_side": _PLANNED,
