@@ -80,8 +80,11 @@ class LinearSettings(ClassifierSettings, Slab):
         return LinearClassifier.code
 
     def problem_with(self, dataset: DatasetSettings) -> str | None:
-        """Say what the dataset has no columns for."""
+        """Say what the dataset has no columns for, or what is regressed out of itself."""
+        predicted = dataset.value_name if self.predicts_values else dataset.group_column
         for name in self.regress_out:
+            if name == predicted:
+                return f"regress_out: '{name}' is what it predicts: remove it"
             if name not in dataset.nuisance_variables:
                 return f"regress_out: '{name}' is not among the dataset's `nuisance` columns"
         return missing_column(dataset, self.predicts_values)
@@ -248,14 +251,40 @@ def cross_validate(settings: LinearSettings, data: TrainingSet, seed: int) -> Cr
     rows = np.hstack([z, data.nuisance])
     fold_of, fits = np.empty(len(data.y), dtype=np.int64), []
     found: list[FloatArray] = [np.empty(0)] * len(data.y)
-    splitter = _splitter(settings.folds, data.y, seed)
-    for fold, (train, test) in enumerate(splitter.split(rows, data.y)):
+    for fold, (train, test) in enumerate(splits(settings, data.y, seed)):
         model, penalty = _fitted(settings, data, rows[train], data.y[train], seed)
         fold_of[test] = fold
         for row, outputs in zip(test, _outputs(settings, model, rows[test]), strict=True):
             found[row] = outputs
         fits.append(_in_voxels(model, penalty, basis))
     return CrossValidation(fold_of, np.array(found), fits)
+
+
+def splits(
+    settings: LinearSettings, y: IntArray | FloatArray, seed: int
+) -> list[tuple[IntArray, IntArray]]:
+    """Rows that train each fold of the cross-validation, and rows that it holds out.
+
+    Parameters
+    ----------
+    settings : LinearSettings
+    y : int64 or float64 array (n,)
+        Number of each row's class, or its value.
+    seed : int
+    """
+    return list(_splitter(settings.folds, y, seed).split(y, y))
+
+
+def smallest_part(settings: LinearSettings, y: IntArray | FloatArray, seed: int) -> int:
+    """Smallest number of rows that a model is fitted to, in the inner cross-validation too.
+
+    Parameters are those of `splits`.
+    """
+    parts = [y[train] for train, _ in splits(settings, y, seed)]
+    if len(settings.penalties) > 1:
+        inner = [(one, _splitter(settings.inner_folds, one, seed)) for one in parts]
+        return min(len(train) for one, splitter in inner for train, _ in splitter.split(one, one))
+    return min(len(one) for one in parts)
 
 
 def _splitter(folds: int, y: IntArray | FloatArray, seed: int) -> Any:

@@ -116,6 +116,11 @@ class VolumeSettings(DatasetSettings, Columns):
         return self.labels
 
     @property
+    def group_column(self) -> str | None:
+        """Column of the subjects' classes."""
+        return self.group
+
+    @property
     def value_name(self) -> str | None:
         """Column of the number that regressions predict."""
         return self.value

@@ -20,6 +20,7 @@ from preddiff.classifiers.linear_training import (
     fit,
 )
 from preddiff.classifiers.nuisance import Nuisance, columns_of, levels_of
+from preddiff.classifiers.regressable import require_regressable
 from preddiff.datasets.items import Items
 from preddiff.datasets.slab import on_grid, save_volume, slab_of
 from preddiff.errors import InputError
@@ -58,7 +59,7 @@ def train(data: Path, settings: LinearSettings, seed: int, out: Path) -> None:
     ------
     InputError
         If the slab does not fit the volumes, there are too few items for the folds, or nothing to
-        predict.
+        predict, or nuisance variables cannot be regressed out.
     """
     items = Items(data)
     slab = slab_of(items, settings)
@@ -66,6 +67,7 @@ def train(data: Path, settings: LinearSettings, seed: int, out: Path) -> None:
     numbers = np.flatnonzero(items.training)
     y = y[numbers]
     require_enough(settings, y, classes)
+    require_regressable(settings, items, y, classes, seed)
     names, design = columns_of(settings.regress_out, items)
     x = items.read(numbers, slab)
     rows = TrainingSet(x.reshape(len(x), -1), y, design[numbers])

@@ -73,6 +73,7 @@ MAKE_NO_NUMBERS = {
     "datasets.volumes.VolumeSettings.preparation": _PLANNED,
     "datasets.volumes.VolumeSettings.channels": _PLANNED,
     "datasets.volumes.VolumeSettings.class_names": _PLANNED,
+    "datasets.volumes.VolumeSettings.group_column": _PLANNED,
     "datasets.volumes.VolumeSettings.value_name": _PLANNED,
     "datasets.volumes.VolumeSettings.nuisance_variables": _PLANNED,
     "datasets.volumes._of": _TEXT,
