@@ -18,6 +18,7 @@ from preddiff.settings.base import Name
 from preddiff.windows import FloatArray, IntArray
 
 Penalty: TypeAlias = Annotated[float, Field(gt=0)]
+Penalties: TypeAlias = Penalty | Annotated[list[Penalty], Field(min_length=1)]
 
 
 class LinearSettings(ClassifierSettings, Slab):

@@ -75,10 +75,18 @@ class Columns(Settings):
             raise ValueError("all names must differ")
         return names
 
+    @field_validator("file")
+    @classmethod
+    def _different_files(cls, names: str | list[str]) -> str | list[str]:
+        return names if isinstance(names, str) else cls._different(names)
+
     @model_validator(mode="after")
     def _check(self) -> "Columns":
         if self.group is None and self.value is None:
             raise ValueError("group and value are both null: classifiers need one of them")
+        for key in ("classes", "balance") if self.group is None else ():
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is for cohorts with classes, but group is null: remove it")
         if (self.standardise == "mask") != (self.mask is not None):
             raise ValueError("standardise: mask and a mask are needed together: give both, or none")
         return self

@@ -186,6 +186,9 @@ def test_missing_values_are_refused(tmp_path: Path, old: str, new: str, message:
         ({"classes": ["a", "b", "a"]}, "all names must differ"),
         ({"nuisance": ["age", "age"]}, "all names must differ"),
         ({"file": []}, "file"),
+        ({"file": ["fa", "fa"]}, "file: all names must differ"),
+        ({"group": None, "value": "age", "classes": ["a", "b"]}, "classes is for cohorts with"),
+        ({"group": None, "value": "age", "balance": False}, "balance is for .* but group is null"),
     ],
 )
 def test_bad_columns_are_refused(settings: dict[str, object], message: str) -> None:

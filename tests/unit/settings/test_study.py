@@ -128,6 +128,12 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
             ["age"],
             "classifiers.logistic.regress_out: 'age' is not among the dataset's `nuisance` columns",
         ),
+        ("classifiers.logistic.C", [], "classifiers.logistic.C"),
+        (
+            "classifiers.logistic",
+            {"kind": "regression", "dataset": "cohort", "alpha": []},
+            "classifiers.logistic.alpha",
+        ),
         (
             "classifiers.logistic",
             {"kind": "regression", "dataset": "cohort"},
