@@ -21,9 +21,9 @@ from preddiff.classifiers.linear_training import (
 )
 from preddiff.classifiers.nuisance import Nuisance, columns_of, levels_of
 from preddiff.classifiers.regressable import require_regressable
+from preddiff.classifiers.stored import names_of_outputs
 from preddiff.datasets.items import Items
 from preddiff.datasets.slab import on_grid, save_volume, slab_of
-from preddiff.errors import InputError
 from preddiff.settings.options import add_path, add_seed, add_settings, read_kind
 from preddiff.storage.writers import write_json, write_tsv
 from preddiff.windows import FloatArray, IntArray
@@ -63,9 +63,9 @@ def train(data: Path, settings: LinearSettings, seed: int, out: Path) -> None:
     """
     items = Items(data)
     slab = slab_of(items, settings)
-    classes, y = _wanted(items, settings)
+    classes = names_of_outputs(items, "value" if settings.predicts_values else "classes")
     numbers = np.flatnonzero(items.training)
-    y = y[numbers]
+    y = (items.values if settings.predicts_values else items.class_numbers)[numbers]
     require_enough(settings, y, classes)
     require_regressable(settings, items, y, classes, seed)
     names, design = columns_of(settings.regress_out, items)
@@ -91,25 +91,6 @@ def train(data: Path, settings: LinearSettings, seed: int, out: Path) -> None:
     save_folds(out, folds, {items.names[number]: fold for number, fold in fold_of})
     description = settings.model_dump(mode="json", exclude={"dataset"})
     classifier.save(out, {settings.penalty: fitted.penalty, "settings": description})
-
-
-def _wanted(
-    items: Items, settings: LinearSettings
-) -> tuple[tuple[str, ...], IntArray | FloatArray]:
-    """Names of what is predicted, and for each item the number of its class, or its value."""
-    if settings.predicts_values:
-        if items.value_name is None:
-            raise InputError(
-                f"{items.path} has no values to predict: name a column with numbers as the "
-                "dataset's `value`"
-            )
-        return (items.value_name,), items.values
-    if len(items.classes) < 2:
-        raise InputError(
-            f"{items.path} has no classes: name the column with the subjects' classes as the "
-            "dataset's `group`"
-        )
-    return items.classes, items.class_numbers
 
 
 def _classifier(
