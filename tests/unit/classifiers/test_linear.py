@@ -160,6 +160,21 @@ def test_nuisance_variables_of_an_item_add_to_its_outputs(items: Items) -> None:
     assert nodes(x[:1], "item-3")[:, 0].numpy() == pytest.approx(expected[:1])
 
 
+@pytest.mark.parametrize("two", [TWO, DECISION, AGE])
+def test_the_classifier_of_an_item_needs_no_name(two: LinearClassifier, items: Items) -> None:
+    one = replace(two, nuisance=NUISANCE)
+    found = one.for_item(items, "item-3")
+    expected = two.outputs(X) + 2.0 - 0.5 * 33
+    assert found.outputs(X) == pytest.approx(expected)
+    assert found.nuisance is None and np.array_equal(found.weights, two.weights)
+    # Seen by a model of its own, which has not seen it.
+    other = replace(one, intercept=7.0).for_items(items)
+    by_fold = replace(one, models={"item-3": other})
+    assert by_fold.for_item(items, "item-3").outputs(X) == pytest.approx(expected + 6.7)
+    with pytest.raises(InputError, match="no item 'item-9'"):
+        one.for_item(items, "item-9")
+
+
 def test_digests_of_items_contain_what_is_added_for_them(items: Items) -> None:
     classes = np.zeros((5, 1), dtype=np.int64)
     plain = item_digests(items, items.names, classes, TWO.for_items(items))
@@ -201,5 +216,5 @@ def test_other_nuisance_variables_are_refused(items: Items, variable, levels, me
 
 
 def test_outputs_without_nuisance_variables_are_refused() -> None:
-    with pytest.raises(InputError, match=r"depends on nuisance variables \(sex, age\)"):
+    with pytest.raises(InputError, match=r"depend on nuisance variables \(sex, age\)"):
         ADJUSTED.outputs(X)
