@@ -56,7 +56,8 @@ class Columns(Settings):
     nuisance: list[str] = Field(
         [],
         description="columns with nuisance variables, such as age, sex and scanner: numbers, or "
-        "text whose values become indicators; classifiers can regress them out of the voxels",
+        "text, whose values become indicators, unless most cells are numbers; "
+        "classifiers can regress them out of the voxels",
     )
     standardise: Literal["volume", "mask"] | None = Field(
         None,
