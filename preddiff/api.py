@@ -155,9 +155,9 @@ def explain(
     # Without it passes take two to three times as long on a CPU: each gives its memory back.
     use_cores(None)
     if isinstance(classifier, LinearClassifier) and _is_exact(classifier, output):
-        if accuracy is not None:
+        if accuracy is not None or precision != "float32":
             raise InputError(
-                "accuracy: the maps of linear classifiers are exact, without draws; leave it out"
+                "accuracy, precision: maps of linear classifiers are exact; leave both out"
             )
         exact = _exact_engine(classifier, sampler, windows, targets, output)
         found = _all_blocks(exact, x, windows, len(targets), progress)

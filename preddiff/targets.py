@@ -8,7 +8,8 @@ from preddiff.errors import InputError
 
 Kind = Literal["probability", "logit", "value", "map"]
 LAYER = "layer"
-_UNITS = {"probability": "bits", "logit": "logits", "value": "value", "map": "activation"}
+# Of a value it is that of what is predicted, which is not known.
+_UNITS = {"probability": "bits", "logit": "logits", "value": "", "map": "activation"}
 TRUE = "true"
 # Larger than the number of maps of any layer.
 _ANY_NUMBER = 1 << 62
@@ -68,7 +69,7 @@ class Target:
 
     @property
     def unit(self) -> str:
-        """Unit of this target's evidence."""
+        """Unit of this target's evidence; empty if it is not known."""
         return _UNITS[self.kind]
 
     @property

@@ -71,22 +71,27 @@ def scores_of_classes(
     Returns
     -------
     dict
-        Accuracy per fold, their mean and standard deviation, ROC-AUC over all held-out outputs (of
-        several, the mean of each class against the rest) and the confusion table (rows: true,
-        columns: predicted).
+        Accuracy per fold, their mean and standard deviation, ROC-AUC per fold (of more than two
+        classes, the mean of each against the rest) and their mean, and the confusion table (rows:
+        true, columns: predicted). ROC-AUC is not taken over all rows, since outputs of models that
+        were fitted to different rows, or with another penalty, are on different scales.
     """
     # Importing scikit-learn takes a second.
     from sklearn.metrics import confusion_matrix, roc_auc_score
 
+    parts = [fold == number for number in range(folds)]
     correct = chosen == y
-    accuracies = [float(correct[fold == number].mean()) for number in range(folds)]
+    accuracies = [float(correct[part].mean()) for part in parts]
     columns = outputs.shape[1]
     wanted = [y == number for number in range(columns)] if columns > 1 else [y == 1]
-    areas = [roc_auc_score(*pair) for pair in zip(wanted, outputs.T, strict=True)]
+    pairs = list(zip(wanted, outputs.T, strict=True))
+    # One row per fold, one column per output.
+    areas = [[roc_auc_score(own[part], one[part]) for own, one in pairs] for part in parts]
     return {
         "accuracy_per_fold": accuracies,
         "accuracy_mean": float(np.mean(accuracies)),
         "accuracy_std": float(np.std(accuracies, ddof=1)),
+        "roc_auc_per_fold": np.mean(areas, axis=1).tolist(),
         "roc_auc": float(np.mean(areas)),
         "confusion": confusion_matrix(y, chosen).tolist(),
     }

@@ -164,6 +164,20 @@ class LinearClassifier:
         added = self.nuisance.offsets(items)
         return replace(self, offsets=dict(zip(items.names, added, strict=True)))
 
+    def for_item(self, items: Items, name: str) -> "LinearClassifier":
+        """Return the classifier of an item of a data store, for inputs without a name.
+
+        What the item's nuisance variables add to the outputs is part of its intercept.
+
+        Raises
+        ------
+        InputError
+            If there is no such item, or a variable or its value is missing.
+        """
+        one = self.for_items(items).model_of(items.names[items.number(name)])
+        intercept = one.intercepts + one.offset(name)
+        return replace(one, intercept=intercept, nuisance=None, offsets=None, models=None)
+
     def model_of(self, item: str) -> "LinearClassifier":
         """Return the model that an item is seen by: this one, unless it has one of its own."""
         return self if self.models is None else self.models.get(item, self)
@@ -240,9 +254,9 @@ class LinearClassifier:
             return np.zeros(len(self.maps))
         if self.offsets is None or item not in self.offsets:
             raise InputError(
-                "the classifier's output depends on nuisance variables "
-                f"({', '.join(self.nuisance.variables)}), which are not known here: explain items "
-                "of a data store, with `for_items`"
+                "the classifier's outputs depend on nuisance variables "
+                f"({', '.join(self.nuisance.variables)}), which are not known here: use "
+                "`for_item(preddiff.datasets.items.Items(PATH), NAME)` for an item of a data store"
             )
         return self.offsets[item]
 

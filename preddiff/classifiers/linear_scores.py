@@ -14,6 +14,9 @@ from preddiff.classifiers.linear_training import CrossValidation, LinearSettings
 from preddiff.errors import InputError
 from preddiff.windows import FloatArray, IntArray
 
+# Predictions that vary less, as a share of the values' deviation, are the same.
+_ROUNDING = 1e-9
+
 
 def require_enough(
     settings: LinearSettings, y: IntArray | FloatArray, classes: Sequence[str]
@@ -31,7 +34,8 @@ def require_enough(
     Raises
     ------
     InputError
-        If a class, or all rows, have fewer members than folds, or all values are the same.
+        If a class, or all rows, have fewer members than folds, or all values are the same; or if
+        the penalty is chosen, and what trains a fold has fewer than inner folds.
     """
     if settings.predicts_values:
         if len(np.unique(y)) < 2:
@@ -40,21 +44,23 @@ def require_enough(
                 "choose another `value` column"
             )
         require_count(settings.folds, len(y), f"{len(y)} subjects have a '{classes[0]}'")
-        _require_inner(settings, len(y))
+        _require_inner(settings, len(y), " subjects")
         return
     numbers = np.asarray(y, dtype=np.int64)
     require_members(settings.folds, numbers, classes)
-    _require_inner(settings, int(np.bincount(numbers).max()), " of the larger class")
+    counts = np.bincount(numbers)
+    smallest = int(np.argmin(counts))
+    _require_inner(settings, int(counts[smallest]), f" of '{classes[smallest]}'")
 
 
-def _require_inner(settings: LinearSettings, count: int, of: str = "") -> None:
+def _require_inner(settings: LinearSettings, count: int, of: str) -> None:
     """Check that what trains a fold can be divided again, if the penalty is chosen."""
     left = count - -(-count // settings.folds)
     if len(settings.penalties) > 1 and left < settings.inner_folds:
+        fewer = f"the classifier's `inner_folds` to {left} or less, or " if left > 1 else ""
         raise InputError(
-            f"{settings.inner_folds} inner folds choose {settings.penalty}, but only {left} "
-            f"subjects{of} train each fold: set the classifier's `inner_folds` to {left} or less, "
-            f"or {settings.penalty} to a single number"
+            f"{settings.inner_folds} inner folds choose {settings.penalty}, but what trains a fold "
+            f"contains only {left}{of}: set {fewer}{settings.penalty} to a single number"
         )
 
 
@@ -73,11 +79,11 @@ def scores(
     Returns
     -------
     dict
-        Of classes: accuracy per fold, their mean and standard deviation, ROC-AUC over all held-out
-        outputs (of more than two classes, the mean of each against the rest) and the confusion
-        table (rows: true, columns: predicted). Of values: mean absolute error per fold, over all
-        rows, and of predicting the mean of the other folds instead; and Pearson's r over all rows.
-        The penalty of each fold.
+        Of classes: see `scores_of_classes`. Of values: mean absolute error per fold, over all rows,
+        and of predicting the mean of what trained the fold instead; and Pearson's r over all rows,
+        of predictions and values as differences from that mean. It is lower where the values that
+        are held out are higher, so that predictions that follow nothing else would have an r below
+        0. The penalty of each fold.
     """
     kinds = _of_values if settings.predicts_values else _of_classes
     return {
@@ -110,12 +116,13 @@ def _of_values(
 
     values, folds = found.outputs[:, 0], range(settings.folds)
     errors = np.abs(values - y)
-    means = np.array([y[found.fold != fold].mean() for fold in folds])
-    # A model that says the same of all subjects correlates with nothing.
-    varies = len(np.unique(values)) > 1
+    means = np.array([y[found.fold != fold].mean() for fold in folds])[found.fold]
+    difference = values - means
+    # A model that says the mean, but for rounding, correlates with nothing.
+    varies = bool(difference.std() > _ROUNDING * y.std())
     return {
         "mean_absolute_error_per_fold": [float(errors[found.fold == n].mean()) for n in folds],
         "mean_absolute_error": float(errors.mean()),
-        "mean_absolute_error_of_mean": float(np.abs(y - means[found.fold]).mean()),
-        "pearson_r": float(pearsonr(values, y).statistic) if varies else None,
+        "mean_absolute_error_of_mean": float(np.abs(y - means).mean()),
+        "pearson_r": float(pearsonr(difference, y - means).statistic) if varies else None,
     }

@@ -18,6 +18,7 @@ from preddiff.settings.base import Name
 from preddiff.windows import FloatArray, IntArray
 
 Penalty: TypeAlias = Annotated[float, Field(gt=0)]
+Penalties: TypeAlias = Penalty | Annotated[list[Penalty], Field(min_length=1)]
 
 
 class LinearSettings(ClassifierSettings, Slab):
@@ -80,8 +81,11 @@ class LinearSettings(ClassifierSettings, Slab):
         return LinearClassifier.code
 
     def problem_with(self, dataset: DatasetSettings) -> str | None:
-        """Say what the dataset has no columns for."""
+        """Say what the dataset has no columns for, or what is regressed out of itself."""
+        predicted = dataset.value_name if self.predicts_values else dataset.group_column
         for name in self.regress_out:
+            if name == predicted:
+                return f"regress_out: '{name}' is what it predicts: remove it"
             if name not in dataset.nuisance_variables:
                 return f"regress_out: '{name}' is not among the dataset's `nuisance` columns"
         return missing_column(dataset, self.predicts_values)
@@ -248,14 +252,40 @@ def cross_validate(settings: LinearSettings, data: TrainingSet, seed: int) -> Cr
     rows = np.hstack([z, data.nuisance])
     fold_of, fits = np.empty(len(data.y), dtype=np.int64), []
     found: list[FloatArray] = [np.empty(0)] * len(data.y)
-    splitter = _splitter(settings.folds, data.y, seed)
-    for fold, (train, test) in enumerate(splitter.split(rows, data.y)):
+    for fold, (train, test) in enumerate(splits(settings, data.y, seed)):
         model, penalty = _fitted(settings, data, rows[train], data.y[train], seed)
         fold_of[test] = fold
         for row, outputs in zip(test, _outputs(settings, model, rows[test]), strict=True):
             found[row] = outputs
         fits.append(_in_voxels(model, penalty, basis))
     return CrossValidation(fold_of, np.array(found), fits)
+
+
+def splits(
+    settings: LinearSettings, y: IntArray | FloatArray, seed: int
+) -> list[tuple[IntArray, IntArray]]:
+    """Rows that train each fold of the cross-validation, and rows that it holds out.
+
+    Parameters
+    ----------
+    settings : LinearSettings
+    y : int64 or float64 array (n,)
+        Number of each row's class, or its value.
+    seed : int
+    """
+    return list(_splitter(settings.folds, y, seed).split(y, y))
+
+
+def smallest_part(settings: LinearSettings, y: IntArray | FloatArray, seed: int) -> int:
+    """Smallest number of rows that a model is fitted to, in the inner cross-validation too.
+
+    Parameters are those of `splits`.
+    """
+    parts = [y[train] for train, _ in splits(settings, y, seed)]
+    if len(settings.penalties) > 1:
+        inner = [(one, _splitter(settings.inner_folds, one, seed)) for one in parts]
+        return min(len(train) for one, splitter in inner for train, _ in splitter.split(one, one))
+    return min(len(one) for one in parts)
 
 
 def _splitter(folds: int, y: IntArray | FloatArray, seed: int) -> Any:
@@ -300,6 +330,7 @@ def _fitted(
         {key: penalties},
         cv=_splitter(settings.inner_folds, y, seed),
         scoring="neg_mean_absolute_error" if settings.predicts_values else "accuracy",
+        error_score="raise",
     ).fit(rows, y)
     return search.best_estimator_, float(search.best_params_[key])
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from preddiff.classifiers.base import CLASSIFIERS
-from preddiff.classifiers.linear_training import LinearSettings, Penalty
+from preddiff.classifiers.linear_training import LinearSettings, Penalties
 
 
 @CLASSIFIERS.register
@@ -15,7 +15,7 @@ class LogisticClassifier(LinearSettings):
     penalty: ClassVar[str] = "C"
 
     kind: Literal["logistic"] = Field(description="logistic")
-    C: Penalty | list[Penalty] = Field(
+    C: Penalties = Field(
         1.0,
         description="inverse strength of the L2 penalty, or a list from which inner "
         "cross-validation chooses",

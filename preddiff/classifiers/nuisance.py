@@ -1,12 +1,13 @@
 """Nuisance variables that are regressed out of the voxels that a linear classifier is fitted to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from preddiff.datasets.items import Items
+from preddiff.datasets.nuisance import indicators
 from preddiff.errors import InputError
 from preddiff.windows import FloatArray
 
@@ -27,11 +28,14 @@ class Nuisance:
         Columns of the design: the variables, or indicators `NAME=VALUE` of their values.
     coefficients : float64 array (outputs, names)
         -(w B).
+    levels : dict of str to tuple of str
+        By name of each variable that is text: all of its values in the training cohort.
     """
 
     variables: tuple[str, ...]
     names: tuple[str, ...]
     coefficients: FloatArray
+    levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def described(self) -> dict[str, Any]:
         """Return a description, for JSON."""
@@ -50,6 +54,7 @@ class Nuisance:
             variables=tuple(str(name) for name in description["variables"]),
             names=tuple(str(name) for name in description["names"]),
             coefficients=np.array(description["coefficients"], dtype=np.float64),
+            levels={str(k): tuple(map(str, v)) for k, v in dict(description["levels"]).items()},
         )
 
     def offsets(self, items: Items) -> FloatArray:
@@ -58,16 +63,25 @@ class Nuisance:
         Raises
         ------
         InputError
-            If there is no such variable, or it has other values than in the training.
+            If there is no such variable, or it has other values than in the training cohort: the
+            coefficient of an indicator is a difference from the first value.
         """
-        names, design = columns_of(self.variables, items)
-        if names != self.names:
-            raise InputError(
-                f"{items.path}: the nuisance variables are coded as {_listed(names)}, but the "
-                f"classifier was trained with {_listed(self.names)}: explain a cohort in which "
-                "they have the same values"
-            )
+        _, design = columns_of(self.variables, items)
+        for variable in self.variables:
+            found, trained = (_kind(variable, of) for of in (items.nuisance_levels, self.levels))
+            if found != trained:
+                raise InputError(
+                    f"{items.path}: the nuisance variable '{variable}' is {found}, but the "
+                    f"classifier was trained with {trained}: explain a cohort in which it has the "
+                    "same values"
+                )
         return design @ self.coefficients.T
+
+
+def levels_of(variables: Sequence[str], items: Items) -> dict[str, tuple[str, ...]]:
+    """Values of those variables of a data store that are text."""
+    known = items.nuisance_levels
+    return {variable: known[variable] for variable in variables if variable in known}
 
 
 def columns_of(variables: Sequence[str], items: Items) -> tuple[tuple[str, ...], FloatArray]:
@@ -78,20 +92,18 @@ def columns_of(variables: Sequence[str], items: Items) -> tuple[tuple[str, ...],
     InputError
         If there is no such variable.
     """
-    found: list[int] = []
+    names: list[str] = []
     for variable in variables:
-        coded = [
-            number
-            for number, name in enumerate(items.nuisance_names)
-            if name == variable or name.startswith(f"{variable}=")
-        ]
-        if not coded:
+        levels = items.nuisance_levels.get(variable)
+        coded = [variable] if levels is None else indicators(variable, levels)
+        if not {*coded} <= {*items.nuisance_names}:
             raise InputError(
                 f"{items.path} has no nuisance variable '{variable}': add it to the dataset's "
                 "`nuisance` columns"
             )
-        found += coded
-    return tuple(items.nuisance_names[number] for number in found), items.nuisance[:, found]
+        names += coded
+    numbers = [items.nuisance_names.index(name) for name in names]
+    return tuple(names), items.nuisance[:, numbers]
 
 
 def after_regression(model: Any, columns: int) -> Any:
@@ -125,5 +137,8 @@ def after_regression(model: Any, columns: int) -> Any:
     return Pipeline([("residuals", Residuals()), ("model", model)])
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+def _kind(variable: str, levels: Mapping[str, Sequence[str]]) -> str:
+    """What a variable is, in words: a number, or text of some values."""
+    if variable not in levels:
+        return "a number"
+    return f"text ({', '.join(levels[variable])})"

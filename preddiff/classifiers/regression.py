@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from preddiff.classifiers.base import CLASSIFIERS
-from preddiff.classifiers.linear_training import LinearSettings, Penalty
+from preddiff.classifiers.linear_training import LinearSettings, Penalties
 
 
 @CLASSIFIERS.register
@@ -16,7 +16,7 @@ class LinearRegression(LinearSettings):
     predicts_values: ClassVar[bool] = True
 
     kind: Literal["regression"] = Field(description="regression")
-    alpha: Penalty | list[Penalty] = Field(
+    alpha: Penalties = Field(
         1.0,
         description="strength of the L2 penalty, or a list from which inner cross-validation "
         "chooses",

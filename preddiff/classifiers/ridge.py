@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from preddiff.classifiers.base import CLASSIFIERS
-from preddiff.classifiers.linear_training import DecisionSettings, Penalty
+from preddiff.classifiers.linear_training import DecisionSettings, Penalties
 
 
 @CLASSIFIERS.register
@@ -15,7 +15,7 @@ class RidgeClassifier(DecisionSettings):
     penalty: ClassVar[str] = "alpha"
 
     kind: Literal["ridge"] = Field(description="ridge")
-    alpha: Penalty | list[Penalty] = Field(
+    alpha: Penalties = Field(
         1.0,
         description="strength of the L2 penalty, or a list from which inner cross-validation "
         "chooses",

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from preddiff.classifiers.base import CLASSIFIERS
-from preddiff.classifiers.linear_training import DecisionSettings, Penalty
+from preddiff.classifiers.linear_training import DecisionSettings, Penalties
 
 
 @CLASSIFIERS.register
@@ -15,7 +15,7 @@ class SupportVectorClassifier(DecisionSettings):
     penalty: ClassVar[str] = "C"
 
     kind: Literal["svm"] = Field(description="svm")
-    C: Penalty | list[Penalty] = Field(
+    C: Penalties = Field(
         1.0,
         description="inverse strength of the L2 penalty, or a list from which inner "
         "cross-validation chooses",

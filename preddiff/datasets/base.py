@@ -77,6 +77,11 @@ class DatasetSettings(Settings):
         return ()
 
     @property
+    def group_column(self) -> str | None:
+        """Column of its table with the classes; None if there is none."""
+        return None
+
+    @property
     def value_name(self) -> str | None:
         """Name of the number that regressions predict; None if there is none."""
         return None

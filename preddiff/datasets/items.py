@@ -42,7 +42,9 @@ class Items:
     value_name : str or None
         Name of the number of each item that regressions predict; None if there is none.
     nuisance_names : tuple of str
-        Names of the nuisance variables.
+        Names of the nuisance variables; of text, of the indicators of its values.
+    nuisance_levels : dict of str to tuple of str
+        By name of each nuisance variable that is text: all of its values.
     are_volumes : bool
         Whether the items are volumes rather than images.
     channels : int
@@ -65,6 +67,8 @@ class Items:
         has_nuisance = "nuisance_variable" in self.group
         found = self._column("nuisance_variable") if has_nuisance else ()
         self.nuisance_names = tuple(str(name) for name in found)
+        levels: dict[str, list[str]] = about.get("nuisance_levels", {})
+        self.nuisance_levels = {name: tuple(found) for name, found in levels.items()}
         self._affine = about.get("affine")
         self.are_volumes = self._affine is not None
         self._values = array(self.group, "intensity")

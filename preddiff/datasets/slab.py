@@ -5,7 +5,7 @@ from typing import Annotated
 
 import nibabel as nib
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
@@ -30,6 +30,12 @@ class Slab(Settings):
         if slices is not None and not 0 <= slices[0] <= slices[1]:
             raise ValueError("give the first and the last slice, counted from 0")
         return slices
+
+    @model_validator(mode="after")
+    def _counted(self) -> "Slab":
+        if self.slices is None and self.axis != 0:
+            raise ValueError("axis is for slices, but the whole volume is used: remove it")
+        return self
 
 
 def slab_of(items: Items, settings: Slab) -> tuple[slice, ...]:

@@ -56,7 +56,8 @@ class Columns(Settings):
     nuisance: list[str] = Field(
         [],
         description="columns with nuisance variables, such as age, sex and scanner: numbers, or "
-        "text whose values become indicators; classifiers can regress them out of the voxels",
+        "text, whose values become indicators, unless most cells are numbers; "
+        "classifiers can regress them out of the voxels",
     )
     standardise: Literal["volume", "mask", "none"] | None = Field(
         None,
@@ -76,10 +77,18 @@ class Columns(Settings):
             raise ValueError("all names must differ")
         return names
 
+    @field_validator("file")
+    @classmethod
+    def _different_files(cls, names: str | list[str]) -> str | list[str]:
+        return names if isinstance(names, str) else cls._different(names)
+
     @model_validator(mode="after")
     def _check(self) -> "Columns":
         if self.group is None and self.value is None:
             raise ValueError("group and value are both null: classifiers need one of them")
+        for key in ("classes", "balance") if self.group is None else ():
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is for cohorts with classes, but group is null: remove it")
         if (self.standardise == "mask") != (self.mask is not None):
             raise ValueError("standardise: mask and a mask are needed together: give both, or none")
         if len(self.files) > 1 and self.standardise is None:
@@ -120,6 +129,11 @@ class VolumeSettings(DatasetSettings, Columns):
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; empty if the subjects have none."""
         return self.labels
+
+    @property
+    def group_column(self) -> str | None:
+        """Column of the subjects' classes."""
+        return self.group
 
     @property
     def value_name(self) -> str | None:

@@ -8,7 +8,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from preddiff.datasets.nuisance import design
+from preddiff.datasets.nuisance import Design, design
 from preddiff.datasets.volumes import (
     Columns,
     Subject,
@@ -60,7 +60,9 @@ def prepare(table: Path, columns: Columns, out: Path) -> None:
     """
     subjects = read_table(table, columns)
     try:
-        nuisance = design(columns.nuisance, [subject.nuisance for subject in subjects])
+        nuisance = design(
+            columns.nuisance, [s.name for s in subjects], [s.nuisance for s in subjects]
+        )
     except InputError as error:
         raise InputError(f"{table}: {error}") from None
     first = read_volume(subjects[0].files[0], subjects[0].name)
@@ -119,7 +121,7 @@ def _create(
     columns: Columns,
     subjects: list[Subject],
     first: Volume,
-    nuisance: tuple[list[str], NDArray[np.float64]],
+    nuisance: Design,
 ) -> None:
     shape, channels = first.values.shape, len(columns.files)
 
@@ -150,8 +152,8 @@ def _create(
     if several:
         coordinates["channel"] = ("channel", np.array(columns.files))
     if columns.nuisance:
-        coordinates["nuisance_variable"] = ("nuisance_variable", np.array(nuisance[0]))
-        coordinates["nuisance"] = (("item", "nuisance_variable"), nuisance[1])
+        coordinates["nuisance_variable"] = ("nuisance_variable", np.array(nuisance.columns))
+        coordinates["nuisance"] = (("item", "nuisance_variable"), nuisance.values)
     create(
         folder,
         variables,
@@ -160,6 +162,7 @@ def _create(
         {
             "classes": list(names),
             "value_name": columns.value,
+            "nuisance_levels": nuisance.levels,
             "affine": first.affine.tolist(),
         },
     )

@@ -80,6 +80,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.data is not None:
         found = scales_of_data(arguments.data, settings, arguments.seed, arguments.threads)
     else:
+        fit = settings.gaussian.model_dump(exclude_defaults=True)
+        if fit:
+            raise InputError(
+                f"--gaussian: the Gaussian of a store is fitted already; remove {', '.join(fit)}, "
+                "or fit one on a data store (--data)"
+            )
         found = scales_of_gaussian(arguments.gaussian, settings)
     write_tsv(table_of_scales(found), arguments.out, digits=DIGITS)
     figure = draw_scales(found, (arguments.data or arguments.gaussian).stem)

@@ -19,10 +19,11 @@ from preddiff.classifiers.linear_training import (
     cross_validate,
     fit,
 )
-from preddiff.classifiers.nuisance import Nuisance, columns_of
+from preddiff.classifiers.nuisance import Nuisance, columns_of, levels_of
+from preddiff.classifiers.regressable import require_regressable
+from preddiff.classifiers.stored import names_of_outputs
 from preddiff.datasets.items import Items
 from preddiff.datasets.slab import on_grid, save_volume, slab_of
-from preddiff.errors import InputError
 from preddiff.settings.options import add_path, add_seed, add_settings, read_kind
 from preddiff.storage.writers import write_json, write_tsv
 from preddiff.windows import FloatArray, IntArray
@@ -58,20 +59,22 @@ def train(data: Path, settings: LinearSettings, seed: int, out: Path) -> None:
     ------
     InputError
         If the slab does not fit the volumes, there are too few items for the folds, or nothing to
-        predict.
+        predict, or nuisance variables cannot be regressed out.
     """
     items = Items(data)
     slab = slab_of(items, settings)
-    classes, y = _wanted(items, settings)
+    classes = names_of_outputs(items, "value" if settings.predicts_values else "classes")
     numbers = np.flatnonzero(items.training)
-    y = y[numbers]
+    y = (items.values if settings.predicts_values else items.class_numbers)[numbers]
     require_enough(settings, y, classes)
+    require_regressable(settings, items, y, classes, seed)
     names, design = columns_of(settings.regress_out, items)
     x = items.read(numbers, slab)
     rows = TrainingSet(x.reshape(len(x), -1), y, design[numbers])
     validated = cross_validate(settings, rows, seed)
     fitted = fit(settings, rows, seed)
-    about = partial(_classifier, settings, classes, names, slab, x.shape[1:])
+    levels = levels_of(settings.regress_out, items)
+    about = partial(_classifier, settings, classes, (names, levels), slab, x.shape[1:])
     classifier = about(fitted, len(numbers))
     out.mkdir(parents=True, exist_ok=True)
     write_tsv(_table(items, numbers, settings, classes, y, validated), out / "cv.tsv")
@@ -90,35 +93,17 @@ def train(data: Path, settings: LinearSettings, seed: int, out: Path) -> None:
     classifier.save(out, {settings.penalty: fitted.penalty, "settings": description})
 
 
-def _wanted(
-    items: Items, settings: LinearSettings
-) -> tuple[tuple[str, ...], IntArray | FloatArray]:
-    """Names of what is predicted, and for each item the number of its class, or its value."""
-    if settings.predicts_values:
-        if items.value_name is None:
-            raise InputError(
-                f"{items.path} has no values to predict: name a column with numbers as the "
-                "dataset's `value`"
-            )
-        return (items.value_name,), items.values
-    if len(items.classes) < 2:
-        raise InputError(
-            f"{items.path} has no classes: name the column with the subjects' classes as the "
-            "dataset's `group`"
-        )
-    return items.classes, items.class_numbers
-
-
 def _classifier(
     settings: LinearSettings,
     classes: tuple[str, ...],
-    nuisance: tuple[str, ...],
+    nuisance: tuple[tuple[str, ...], dict[str, tuple[str, ...]]],
     slab: tuple[slice, ...],
     shape: tuple[int, ...],
     fitted: Fit,
     training_size: int,
 ) -> LinearClassifier:
     """A fitted classifier of inputs of some shape; of one output, without an axis of outputs."""
+    names, levels = nuisance
     maps, one = fitted.weights.reshape(-1, *shape), len(fitted.weights) == 1
     return LinearClassifier(
         weights=maps[0] if one else maps,
@@ -127,8 +112,8 @@ def _classifier(
         training_size=training_size,
         corner=tuple(part.start for part in slab),
         has_probabilities=settings.has_probabilities,
-        nuisance=Nuisance(tuple(settings.regress_out), nuisance, fitted.nuisance)
-        if nuisance
+        nuisance=Nuisance(tuple(settings.regress_out), names, fitted.nuisance, levels)
+        if names
         else None,
     )
 

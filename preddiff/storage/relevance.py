@@ -45,7 +45,7 @@ def create_relevance(
         Whether there is an array `error`, of maps that are refined until they are accurate.
     """
     units = {Target.parse(text).unit for text in targets}
-    unit = {"units": units.pop()} if len(units) == 1 else {}
+    unit = {"units": units.pop()} if len(units) == 1 and "" not in units else {}
     meanings = {
         "relevance": {"long_name": "mean evidence of a voxel's windows", **unit},
         "stderr": {"long_name": "standard error from the draws", **unit},

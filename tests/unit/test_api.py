@@ -1,6 +1,8 @@
 """The Python interface: what it refuses, and that it says why."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ import torch
 from scipy.special import softmax
 
 import preddiff
+from preddiff.classifiers.nuisance import Nuisance
 from tests.conftest import fitted, smooth
+from tests.unit.datasets.stores import write_store
 
 ITEMS = smooth(np.random.default_rng(0), (20, 1, 6, 6))
 GAUSSIAN = fitted(ITEMS, 4)
@@ -372,3 +376,26 @@ def test_few_windows_that_are_not_random_are_all_drawn_and_exact() -> None:
     found = preddiff.explain(ITEMS[0], means, preddiff.Grey(0.0), **SETTINGS, accuracy=0.02)
     assert (found.draws == 1).all()
     assert found.relevance == pytest.approx(plain.relevance, abs=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+@pytest.mark.parametrize("output", ["logits", "activations"])
+def test_linear_classifiers_have_no_precision(precision: Any, output: Any) -> None:
+    settings = {**SETTINGS, "precision": precision, "output": output}
+    with pytest.raises(
+        preddiff.InputError, match="precision: maps of linear classifiers are exact"
+    ):
+        preddiff.explain(ITEMS[0], linear(), preddiff.Grey(0.0), **settings)
+
+
+def test_an_item_is_explained_with_its_nuisance_variables(tmp_path: Path) -> None:
+    nuisance = Nuisance(("age",), ("age",), np.array([[0.25]]))
+    one, ages = replace(linear(), nuisance=nuisance), np.arange(len(ITEMS))[:, None] - 5.0
+    items = write_store(tmp_path / "d.zarr", ITEMS, nuisance=(["age"], ages))
+    sampler = preddiff.Conditional(GAUSSIAN)
+    with pytest.raises(preddiff.InputError, match=r"variables \(age\), .* use `for_item\("):
+        preddiff.explain(ITEMS[2], one.for_items(items), sampler, **SETTINGS)
+    found = preddiff.explain(ITEMS[2], one.for_item(items, "item-2"), sampler, **SETTINGS)
+    alone = replace(linear(), intercept=-3 * 0.25)
+    expected = preddiff.explain(ITEMS[2], alone, sampler, **SETTINGS)
+    assert found.relevance == pytest.approx(expected.relevance, abs=1e-12)

@@ -27,7 +27,8 @@ THREE = LinearClassifier(
 )
 DECISION = replace(TWO, has_probabilities=False)
 AGE = replace(TWO, classes=("age",), has_probabilities=False)
-NUISANCE = Nuisance(("sex", "age"), ("sex=m", "age"), np.array([[2.0, -0.5]]))
+LEVELS = {"sex": ("f", "m")}
+NUISANCE = Nuisance(("sex", "age"), ("sex=m", "age"), np.array([[2.0, -0.5]]), LEVELS)
 ADJUSTED = replace(TWO, nuisance=NUISANCE)
 
 
@@ -55,6 +56,9 @@ def test_files_keep_everything(one: LinearClassifier, tmp_path: Path) -> None:
     assert np.array_equal(found.intercepts, one.intercepts)
     assert (found.space, found.channels, found.corner) == ((2, 3, 4), 1, CORNER)
     assert found.has_probabilities == one.has_probabilities
+    if one.nuisance is not None and found.nuisance is not None:
+        assert found.nuisance.variables == one.nuisance.variables
+        assert found.nuisance.levels == one.nuisance.levels
 
 
 def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
@@ -68,7 +72,7 @@ def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
     assert LinearClassifier.load(tmp_path).digest == TWO.digest
 
 
-@pytest.mark.parametrize("key", ["names", "coefficients"])
+@pytest.mark.parametrize("key", ["names", "coefficients", "levels"])
 def test_damaged_files_are_refused(key: str, tmp_path: Path) -> None:
     ADJUSTED.save(tmp_path, {})
     path = tmp_path / "classifier.json"
@@ -139,12 +143,13 @@ def items(tmp_path: Path) -> Items:
         X[:, 0],
         affine=np.eye(4),
         nuisance=(["age", "sex=m"], np.array([[30.0 + n, n % 2] for n in range(5)])),
+        levels=LEVELS,
     )
 
 
 def test_nuisance_variables_of_an_item_add_to_its_outputs(items: Items) -> None:
     names = ["item-3", "item-0"]
-    nuisance = Nuisance(("age", "sex"), ("age", "sex=m"), np.array([[-0.5, 2.0]]))
+    nuisance = Nuisance(("age", "sex"), ("age", "sex=m"), np.array([[-0.5, 2.0]]), LEVELS)
     one = replace(TWO, nuisance=nuisance).for_items(items)
     added = np.array([-0.5 * 33 + 2, -0.5 * 30])
     expected = TWO.outputs(X[[3, 0]])[:, 0] + added
@@ -153,6 +158,21 @@ def test_nuisance_variables_of_an_item_add_to_its_outputs(items: Items) -> None:
     x = torch.from_numpy(X[[3, 0]])
     assert nodes.of_items(x, names)[:, 0].numpy() == pytest.approx(expected)
     assert nodes(x[:1], "item-3")[:, 0].numpy() == pytest.approx(expected[:1])
+
+
+@pytest.mark.parametrize("two", [TWO, DECISION, AGE])
+def test_the_classifier_of_an_item_needs_no_name(two: LinearClassifier, items: Items) -> None:
+    one = replace(two, nuisance=NUISANCE)
+    found = one.for_item(items, "item-3")
+    expected = two.outputs(X) + 2.0 - 0.5 * 33
+    assert found.outputs(X) == pytest.approx(expected)
+    assert found.nuisance is None and np.array_equal(found.weights, two.weights)
+    # Seen by a model of its own, which has not seen it.
+    other = replace(one, intercept=7.0).for_items(items)
+    by_fold = replace(one, models={"item-3": other})
+    assert by_fold.for_item(items, "item-3").outputs(X) == pytest.approx(expected + 6.7)
+    with pytest.raises(InputError, match="no item 'item-9'"):
+        one.for_item(items, "item-9")
 
 
 def test_digests_of_items_contain_what_is_added_for_them(items: Items) -> None:
@@ -166,19 +186,35 @@ def test_digests_of_items_contain_what_is_added_for_them(items: Items) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "names", "message"),
+    ("variable", "levels", "message"),
     [
-        (("scanner",), ("scanner",), "no nuisance variable 'scanner': add it to the dataset's"),
-        (("sex",), ("sex=d", "sex=m"), "coded as 'sex=m', but .* trained with 'sex=d', 'sex=m'"),
-        (("sex",), ("sex=f",), "explain a cohort in which they have the same values"),
+        ("scanner", {}, "no nuisance variable 'scanner': add it to the dataset's"),
+        (
+            "age",
+            {"age": ("old", "young")},
+            "'age' is a number, .* trained with text \\(old, young\\)",
+        ),
+        ("sex", {}, "'sex' is text \\(f, m\\), but .* trained with a number: explain a cohort"),
+        (
+            "sex",
+            {"sex": ("d", "f", "m")},
+            "'sex' is text \\(f, m\\), .* trained with text \\(d, f, m",
+        ),
+        # Another value that the indicators are counted from.
+        (
+            "sex",
+            {"sex": ("d", "m")},
+            "'sex' is text \\(f, m\\), but .* trained with text \\(d, m\\)",
+        ),
     ],
 )
-def test_other_nuisance_variables_are_refused(items: Items, variables, names, message) -> None:
-    nuisance = Nuisance(variables, names, np.zeros((1, len(names))))
+def test_other_nuisance_variables_are_refused(items: Items, variable, levels, message) -> None:
+    names = (f"{variable}=m",) if levels else (variable,)
+    nuisance = Nuisance((variable,), names, np.zeros((1, len(names))), levels)
     with pytest.raises(InputError, match=message):
         replace(TWO, nuisance=nuisance).for_items(items)
 
 
 def test_outputs_without_nuisance_variables_are_refused() -> None:
-    with pytest.raises(InputError, match=r"depends on nuisance variables \(sex, age\)"):
+    with pytest.raises(InputError, match=r"depend on nuisance variables \(sex, age\)"):
         ADJUSTED.outputs(X)

@@ -1,6 +1,7 @@
 """Linear models of cohorts: fits in the span of the rows, folds, nuisance variables, scores."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ from scipy.stats import pearsonr
 from sklearn.linear_model import LinearRegression as LeastSquares
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.linear_model import RidgeClassifier as RidgeModel
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 from sklearn.svm import SVC
 
 from preddiff.classifiers.linear_scores import require_enough, scores
 from preddiff.classifiers.linear_training import (
+    CrossValidation,
     LinearSettings,
     TrainingSet,
     cross_validate,
@@ -184,6 +185,12 @@ def test_the_penalty_is_chosen_by_inner_cross_validation(kind: str) -> None:
     )
 
 
+def share_in_order(values: np.ndarray, wanted: np.ndarray) -> float:
+    """Share of pairs of a member and another in which the member has the higher value."""
+    above = values[wanted][:, None] - values[~wanted]
+    return float(np.mean((above > 0) + 0.5 * (above == 0)))
+
+
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 @pytest.mark.parametrize("classes", [2, 3])
 def test_scores_of_classes(kind: str, classes: int) -> None:
@@ -193,14 +200,18 @@ def test_scores_of_classes(kind: str, classes: int) -> None:
     columns = found.outputs
     if classes == 2:
         middle = 0.5 if kind == "logistic" else 0
-        chosen, area = columns[:, 0] > middle, roc_auc_score(one.y, columns[:, 0])
+        chosen, columns = columns[:, 0] > middle, np.column_stack([-columns, columns])
     else:
         chosen = columns.argmax(axis=1)
-        area = np.mean([roc_auc_score(one.y == n, columns[:, n]) for n in range(classes)])
+    areas = [
+        np.mean([share_in_order(columns[test, n], one.y[test] == n) for n in range(classes)])
+        for test in (found.fold == fold for fold in range(3))
+    ]
     correct = chosen == one.y
     assert np.trace(score["confusion"]) == correct.sum()
     assert score["accuracy_per_fold"] == [correct[found.fold == n].mean() for n in range(3)]
-    assert score["roc_auc"] == pytest.approx(area)
+    assert score["roc_auc_per_fold"] == pytest.approx(areas)
+    assert score["roc_auc"] == pytest.approx(np.mean(areas))
     assert len(score[f"{SETTINGS[kind].penalty}_per_fold"]) == 3
 
 
@@ -213,9 +224,34 @@ def test_scores_of_values() -> None:
     assert score["mean_absolute_error_per_fold"] == [
         errors[found.fold == n].mean() for n in range(3)
     ]
-    assert score["pearson_r"] == pytest.approx(pearsonr(found.outputs[:, 0], one.y).statistic)
-    assert score["pearson_r"] > 0.3
+    means = np.empty(ROWS)
+    for train, test in KFold(3, shuffle=True, random_state=SEED).split(one.y):
+        means[test] = one.y[train].mean()
+    expected = pearsonr(found.outputs[:, 0] - means, one.y - means).statistic
+    assert score["pearson_r"] == pytest.approx(expected) and expected > 0.3
     assert score["mean_absolute_error"] < score["mean_absolute_error_of_mean"]
+
+
+def test_scales_of_folds_do_not_change_the_area() -> None:
+    one = data("svm")
+    found = cross_validate(SVM, one, SEED)
+    other = found.outputs * np.array([1.0, 100.0, 1e4])[found.fold, None]
+    shifted = replace(found, outputs=other + np.array([0.0, 50.0, -3e4])[found.fold, None])
+    before, after = (scores(SVM, one.y, each) for each in (found, shifted))
+    assert after["roc_auc_per_fold"] == before["roc_auc_per_fold"]
+
+
+def test_predicting_the_mean_of_the_others_correlates_with_nothing() -> None:
+    """Not by -1, as the means of what trains folds of one subject do over all subjects."""
+    y = np.random.default_rng(0).normal(60, 8, ROWS)
+    means = (y.sum() - y) / (ROWS - 1)
+    settings = REGRESSION.model_copy(update={"folds": ROWS})
+    assert pearsonr(means, y).statistic == pytest.approx(-1)
+    found = CrossValidation(np.arange(ROWS), means[:, None], [])
+    assert scores(settings, y, found)["pearson_r"] is None
+    noise = np.random.default_rng(1).normal(size=ROWS)
+    found = CrossValidation(np.arange(ROWS), (means + 1e-3 * noise)[:, None], [])
+    assert scores(settings, y, found)["pearson_r"] == pytest.approx(pearsonr(noise, y).statistic)
 
 
 @pytest.mark.parametrize(
@@ -234,13 +270,19 @@ def test_scores_of_values() -> None:
             LOGISTIC.model_copy(update={"C": [0.1, 1.0], "inner_folds": 4}),
             [0, 0, 0, 0, 1, 1, 1],
             ("a", "b"),
-            "4 inner folds choose C, but only 2 subjects of the larger class .* to 2 or less",
+            "4 inner folds choose C, but .* fold contains only 2 of 'b': set .* to 2 or less, or C",
+        ),
+        (
+            RIDGE.model_copy(update={"alpha": [0.1, 1.0], "folds": 2}),
+            [0] * 20 + [1] * 2,
+            ("a", "b"),
+            "2 inner folds choose alpha, but .* only 1 of 'b': set alpha to a single number",
         ),
         (
             REGRESSION.model_copy(update={"alpha": [0.1, 1.0], "inner_folds": 4}),
             [1.0, 2.0, 3.0, 4.0],
             ("age",),
-            "only 2 subjects train each fold: .* or alpha to a single number",
+            "fold contains only 2 subjects: set .* 2 or less, or alpha to a single number",
         ),
         (REGRESSION, [7.0] * 5, ("age",), "'age' is the same for all subjects"),
     ],

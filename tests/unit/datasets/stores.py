@@ -1,6 +1,6 @@
 """Data stores of arrays, as the stages of preparation lay them out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ def write_store(
     numbers: Sequence[int] | None = None,
     value: tuple[str, np.ndarray] | None = None,
     nuisance: tuple[Sequence[str], np.ndarray] | None = None,
+    levels: Mapping[str, Sequence[str]] | None = None,
 ) -> Items:
     """Write items: volumes (n, x, y, z) if there is an affine, else images (n, channels, y, x)."""
     n = len(values)
@@ -55,6 +56,7 @@ def write_store(
     if nuisance is not None:
         coordinates["nuisance_variable"] = ("nuisance_variable", np.array(nuisance[0]))
         coordinates["nuisance"] = (("item", "nuisance_variable"), nuisance[1])
+        about["nuisance_levels"] = {name: list(found) for name, found in (levels or {}).items()}
     create(path, variables, coordinates, {}, about)
     group = zarr.open_group(path, mode="r+", use_consolidated=False)
     for name, written in (("intensity", values), ("truth", truth)):

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preddiff.classifiers.networks import VolumeNetworkSettings
 from preddiff.datasets.items import Items
 from preddiff.datasets.slab import Slab, on_grid, save_volume, slab_of
 from preddiff.errors import InputError
+from preddiff.settings.base import validate
 from tests.unit.datasets.stores import write_store
 
 SPACE = (4, 5, 6)
@@ -44,6 +46,13 @@ def test_slices_beyond_the_volumes_are_refused(items: Items, axis: int, length: 
     )
     with pytest.raises(InputError, match=message):
         slab_of(items, Slab(axis=axis, slices=(1, length)))
+
+
+@pytest.mark.parametrize("kind", [Slab, VolumeNetworkSettings])
+def test_an_axis_of_the_whole_volume_is_refused(kind: type[Slab]) -> None:
+    with pytest.raises(InputError, match="axis is for slices, but the whole volume is used"):
+        validate(kind, {"axis": 1, "slices": None}, "settings")
+    assert validate(kind, {"axis": 0, "slices": None}, "settings").slices is None
 
 
 def test_volumes_are_written_with_their_place(tmp_path: Path) -> None:

@@ -191,6 +191,9 @@ def test_missing_values_are_refused(tmp_path: Path, old: str, new: str, message:
         ({"nuisance": ["age", "age"]}, "all names must differ"),
         ({"file": []}, "file"),
         ({"file": ["fa", "t1"]}, "set standardise to volume or mask, or to none"),
+        ({"file": ["fa", "fa"]}, "file: all names must differ"),
+        ({"group": None, "value": "age", "classes": ["a", "b"]}, "classes is for cohorts with"),
+        ({"group": None, "value": "age", "balance": False}, "balance is for .* but group is null"),
     ],
 )
 def test_bad_columns_are_refused(settings: dict[str, object], message: str) -> None:

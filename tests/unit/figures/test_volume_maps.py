@@ -103,3 +103,20 @@ def test_values_that_are_predicted_have_their_name(tmp_path: Path) -> None:
     assert found.label("item-2") == f"item-2\npredicted age: {values[2]:.3g}"
     assert found.scale_label == "relevance: difference of age"
     assert subject_of([found], None) == f"item-{int(np.argmax(values))}"
+
+
+@pytest.mark.parametrize(
+    ("classes", "target", "units"),
+    [
+        (("control", "patient"), "probability:patient", "bits"),
+        (("control", "patient"), "logit:control", "logits"),
+        # That of the column, which nothing states.
+        (("age",), "value:age", None),
+    ],
+)
+def test_units_of_relevance_are_stored_if_they_are_known(
+    classes: tuple[str, ...], target: str, units: str | None, tmp_path: Path
+) -> None:
+    found = maps(tmp_path, classifier(classes, len(classes) > 1), target)
+    for name in ("relevance", "stderr"):
+        assert found.dataset[name].attrs.get("units") == units

@@ -128,6 +128,12 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
             ["age"],
             "classifiers.logistic.regress_out: 'age' is not among the dataset's `nuisance` columns",
         ),
+        ("classifiers.logistic.C", [], "classifiers.logistic.C"),
+        (
+            "classifiers.logistic",
+            {"kind": "regression", "dataset": "cohort", "alpha": []},
+            "classifiers.logistic.alpha",
+        ),
         (
             "classifiers.logistic",
             {"kind": "regression", "dataset": "cohort"},
@@ -317,3 +323,17 @@ def test_networks_have_an_accuracy_unless_the_papers_settings_are_given(
             found.accuracy_for(study.classifiers["logistic"])
     else:
         assert found.accuracy_for(study.classifiers["logistic"]) is None
+
+
+@pytest.mark.parametrize(("kind", "column"), [("svm", "group"), ("regression", "age")])
+def test_what_a_model_predicts_is_not_regressed_out(
+    settings: dict[str, Any], kind: str, column: str
+) -> None:
+    cohort = {"table": "a.tsv", "value": "age", "nuisance": ["group", "age"]}
+    given = changed(settings, "datasets.cohort", cohort)
+    model = {"kind": kind, "dataset": "cohort", "regress_out": [column]}
+    message = rf"classifiers\.own\.regress_out: '{column}' is what it predicts: remove it"
+    with pytest.raises(InputError, match=message):
+        validate(Study, changed(given, "classifiers.own", model), "configuration")
+    model["regress_out"] = [{"group": "age", "age": "group"}[column]]
+    validate(Study, changed(given, "classifiers.own", model), "configuration")

@@ -62,6 +62,7 @@ def test_each_column_of_files_is_a_channel(table: Path, tmp_path: Path) -> None:
     assert items.training.tolist() == [True, True, True, False]
     assert items.value_name == "age" and items.values.tolist() == [20, 29.5, 39, 48.5]
     assert items.nuisance_names == ("sex=M",) and items.nuisance[:, 0].tolist() == [0, 1, 0, 1]
+    assert items.nuisance_levels == {"sex": ("F", "M")}
     opened = xr.open_zarr(tmp_path / "d.zarr")
     assert opened["channel"].values.tolist() == ["gm", "wm"]
 
@@ -106,3 +107,12 @@ def test_bad_data_is_refused(table: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"participants\.tsv: the nuisance variable 'sex' is the"):
         prepare(table, COLUMNS, tmp_path / "d.zarr")
     assert not (tmp_path / "d.zarr").exists()
+
+
+def test_a_cell_that_is_no_number_is_named(table: Path, tmp_path: Path) -> None:
+    text = table.read_text()
+    table.write_text(text.replace("\t29.5\t", "\t.\t"))
+    assert table.read_text() != text
+    columns = Columns(file="gm", classes=COLUMNS.classes, nuisance=["age"])
+    with pytest.raises(InputError, match=r"participants\.tsv: subject 's1': '\.' is no number"):
+        prepare(table, columns, tmp_path / "d.zarr")

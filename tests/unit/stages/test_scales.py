@@ -144,6 +144,8 @@ def test_errors_say_what_to_do(
     assert "everywhere.zarr was fitted for l = 5: choose k up to 1" in text
     text = error_of(capsys, "--data", folder / "none.zarr", *out)
     assert "none.zarr has no training items" in text
+    text = error_of(capsys, "--gaussian", fitted, "--patches", 50, "--shrinkage", 0.5, *out)
+    assert "is fitted already; remove patches, shrinkage, or fit one on a data store" in text
     text = error_of(capsys, "--gaussian", tmp_path / "no.zarr", *out)
     assert "no.zarr" in text
     text = error_of(capsys, "--data", smooth, "--out", tmp_path / "scales.png")

@@ -41,6 +41,7 @@ def store(path: Path, classes: int = 2, **settings: Any) -> Items:
         numbers=numbers.tolist(),
         value=("age", age),
         nuisance=(["age", "sex=m"], np.stack([age, sex], axis=1)),
+        levels={"sex": ["f", "m"]},
         **settings,
     )
 
@@ -107,6 +108,7 @@ def test_nuisance_variables_are_stored_with_the_classifier(tmp_path: Path) -> No
     train(items.path, settings("svm", regress_out=["sex", "age"]), 0, tmp_path / "out")
     found = LinearClassifier.load(tmp_path / "out").for_items(items)
     assert found.nuisance is not None and found.nuisance.names == ("sex=m", "age")
+    assert found.nuisance.levels == {"sex": ("f", "m")}
     # The same as a classifier of residuals, of items that it was not trained on too.
     x = items.read(range(ITEMS), found.slab).reshape(ITEMS, -1).astype(float)
     design = np.column_stack([np.ones(ITEMS), items.nuisance])
@@ -181,7 +183,7 @@ def test_two_classes_need_no_kind_on_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "classes", "more", "message"),
     [
-        ("svm", 0, {}, "no classes: name the column with the subjects' classes"),
+        ("svm", 0, {}, "no classes: name their column as the dataset's `group`"),
         ("logistic", 2, {"regress_out": ["site"]}, "no nuisance variable 'site'"),
         ("ridge", 3, {"folds": 9}, "9 folds need at least 9 subjects of each class"),
         ("regression", 2, {"folds": 25}, "24 subjects have a 'age': set .* `folds` to 24"),
@@ -199,5 +201,5 @@ def test_what_cannot_be_trained_is_refused(
 def test_a_regression_without_values_is_refused(tmp_path: Path) -> None:
     x = np.ones((4, *SHAPE), dtype=np.float32)
     items = write_store(tmp_path / "data.zarr", x, affine=np.eye(4))
-    with pytest.raises(InputError, match="no values to predict: name a column"):
+    with pytest.raises(InputError, match="no number that could be predicted: name its column"):
         train(items.path, settings("regression"), 0, tmp_path / "out")
