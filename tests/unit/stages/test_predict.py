@@ -43,7 +43,15 @@ def test_the_value_of_the_same_name_is_compared(tmp_path: Path) -> None:
     for names in (("sex", "age"), ("age", "sex")):
         out = tmp_path / names[0]
         store_network(
-            network, about, names, 6, SPACE, standardisation, out, (0, 0, 0), has_probabilities=False
+            network,
+            about,
+            names,
+            6,
+            SPACE,
+            standardisation,
+            out,
+            (0, 0, 0),
+            has_probabilities=False,
         )
         own = expected[:, names.index("age")]
         predict(tmp_path / "age.zarr", out, "cpu", 1, tmp_path / "table.tsv")
