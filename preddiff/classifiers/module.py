@@ -16,7 +16,7 @@ from preddiff.classifiers.networks import (
 )
 from preddiff.datasets.base import DatasetSettings, Geometry
 from preddiff.errors import InputError
-from preddiff.settings.base import Name, Settings
+from preddiff.settings.base import Name, Positive, Settings
 
 # Keys that networks of images need, and networks of volumes can have or cannot.
 _OF_IMAGES = ("crop", "mean", "std")
@@ -35,6 +35,21 @@ class ModuleSettings(VolumeNetworkSettings, NetworkSettings):
         description="state dict of the network (.pth, .safetensors); default: "
         "those that the function sets",
     )
+    classes: Path | None = Field(
+        None,
+        description="names of the classes, or of an image's values: a text file with one name per "
+        "line, or a table (class_index, class_name); default: of volumes, those of the dataset; of "
+        "images, numbers",
+    )
+    resize: Positive | None = Field(
+        None,
+        description="of images: length of the shorter side after resizing, in pixels; default: "
+        "they are not resized",
+    )
+    crop: Positive | None = Field(
+        None,
+        description="of images: side of the central square that is cropped, in pixels; required",
+    )
 
     def problem_of_images(self) -> str | None:
         """Say which key is missing, or superfluous, if its inputs are images."""
@@ -50,6 +65,8 @@ class ModuleSettings(VolumeNetworkSettings, NetworkSettings):
         for key in _OF_IMAGES_ONLY:
             if getattr(self, key) is not None:
                 return f"{key} is for images: remove it, or the dataset of volumes"
+        if self.classes is not None and self.outputs == "value":
+            return "classes: the value of volumes has the name of the dataset's column: remove it"
         return None
 
 

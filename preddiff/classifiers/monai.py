@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -70,8 +71,21 @@ class MonaiClassifier(VolumeNetworkClassifier, MonaiSettings):
 
     @classmethod
     def rebuild(cls, architecture: Mapping[str, Any], classes: int, folder: Path) -> nn.Module:
-        """Build the network from its name and arguments."""
-        return build(architecture["monai"], architecture["arguments"])
+        """Build the network from its name and arguments, by the version of MONAI that made it."""
+        network = build(architecture["monai"], architecture["arguments"])
+        if architecture["version"] != metadata.version("monai"):
+            raise InputError(
+                f"{folder}: stored with MONAI {architecture['version']}, but "
+                f"{metadata.version('monai')} is installed, whose networks may compute other "
+                "numbers: run the stage monai again (snakemake --forcerun monai), or install the "
+                "former"
+            )
+        return network
+
+
+def description(name: str, arguments: Mapping[str, JsonValue]) -> dict[str, object]:
+    """Describe a network, with the version of MONAI, for `rebuild`."""
+    return {"monai": name, "arguments": arguments, "version": metadata.version("monai")}
 
 
 def complete(

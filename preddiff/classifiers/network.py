@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,9 +29,21 @@ KIND = "network"
 VALUES = "values"
 _WEIGHTS = "weights.safetensors"
 
-# Share of the range of the logits by which two calls on the same inputs may differ. Other orders of
-# summation stay below it; dropout and batch statistics exceed it by far.
+# Share of the range of the outputs by which two calls on the same inputs may differ. Other orders
+# of summation stay below it; dropout and batch statistics exceed it by far. Where the range itself
+# is no more than rounding, calls may differ by a share of the largest output.
 _TOLERANCE = 1e-3
+_ROUNDING = 1e-5
+# Contrasts of inputs: statistics of a batch then depend on which of them are in it.
+_CONTRASTS = (0.5, 0.8, 1.2, 1.5)
+# Names in torch's autograd: of what makes a number between 0 and 1 of any other, and of what only
+# moves numbers.
+_SIGMOIDS = ("Sigmoid", "Hardsigmoid")
+_MOVES = (
+    *("Cat", "Clone", "Expand", "Index", "Permute", "Repeat", "ReshapeAlias", "Select", "Slice"),
+    *("Split", "Squeeze", "Stack", "T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze"),
+    "View",
+)
 
 
 @dataclass(frozen=True)
@@ -296,11 +309,10 @@ def check(network: Network) -> None:
     ------
     InputError
         If its output is not one row of finite numbers per input, with one logit per class (or a
-        single one for two classes) or one value per name, or if it is random or depends on the
-        other inputs of a batch.
+        single one for two classes) or one value per name; if logits are probabilities instead; or
+        if it is random or depends on the other inputs of a batch.
     """
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand((4, network.channels, *network.space), generator=generator)
+    x = _random_inputs(network)
     try:
         first = network.logits(x)
     except Exception as error:
@@ -321,11 +333,9 @@ def check(network: Network) -> None:
         )
     _check_outputs(network, first)
     if not first.isfinite().all():
-        raise InputError(
-            "the network's output is NaN or infinite for random inputs between 0 and 1"
-        )
-    # Of a single output, differences between inputs may be small.
-    spread = float(first.max() - first.min()) or float(first.abs().max())
+        raise InputError("the network's output is NaN or infinite for random inputs")
+    tolerance = _TOLERANCE * float(first.max() - first.min())
+    tolerance += _ROUNDING * float(first.abs().max())
     for other, what in (
         (network.logits(x), "differs from call to call: is dropout on in eval mode?"),
         (
@@ -333,8 +343,48 @@ def check(network: Network) -> None:
             "depends on the batch's other inputs: does batch normalisation use their statistics?",
         ),
     ):
-        if float((other - first).abs().max()) > _TOLERANCE * spread:
+        if float((other - first).abs().max()) > tolerance:
             raise InputError(f"the network's output for an input {what}")
+    are_shares = bool(((first >= 0) & (first <= 1)).all())
+    if network.has_probabilities and are_shares and _ends_in_sigmoid(network):
+        raise InputError(
+            "the network ends in a sigmoid, so its outputs are not logits: remove the sigmoid, or "
+            "wrap the network in a module that returns torch.logit of its outputs"
+        )
+
+
+def _random_inputs(network: Network) -> Tensor:
+    """Draw a few inputs (n, channels, *space) like those that a network is made for.
+
+    Pixel values of images lie between 0 and 1. Those of volumes can have any scale, so they are
+    drawn about the mean that is subtracted from them.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shape = (len(_CONTRASTS), network.channels, *network.space)
+    if len(network.space) == 2:
+        return torch.rand(shape, generator=generator)
+    along = (-1, *(1,) * len(network.space))
+    contrasts = torch.tensor(_CONTRASTS).reshape(-1, 1, *along[1:])
+    about = network.standardisation
+    mean, std = (torch.tensor(one).reshape(along) for one in (about.mean, about.std))
+    return mean + std * contrasts * torch.randn(shape, generator=generator)
+
+
+@torch.inference_mode(False)
+def _ends_in_sigmoid(network: Network) -> bool:
+    """Whether all outputs of a network are those of a sigmoid."""
+    x = _random_inputs(network)[:1].requires_grad_()
+    # Nothing is computed backwards, so that no activations have to be kept.
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(lambda _: None, lambda _: x):
+        output = network.logits(x)
+    return output.grad_fn is not None and _comes_from_sigmoid(output.grad_fn)
+
+
+def _comes_from_sigmoid(node: "torch.autograd.graph.Node") -> bool:
+    name = re.sub(r"Backward\d*$", "", node.name())
+    if name not in _MOVES:
+        return name in _SIGMOIDS
+    return all(one is not None and _comes_from_sigmoid(one) for one, _ in node.next_functions)
 
 
 def _check_outputs(network: Network, outputs: Tensor) -> None:

@@ -1,9 +1,9 @@
 """Settings of networks: preprocessing, classes, size of the training set, part of volumes."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from preddiff.classifiers.base import ClassifierSettings, missing_column
 from preddiff.datasets.base import DatasetSettings, Geometry
@@ -12,6 +12,8 @@ from preddiff.settings.base import Positive
 
 # Images of ImageNet's training set (ILSVRC 2012).
 TRAINING_SIZE = 1_281_167
+
+Deviation = Annotated[float, Field(gt=0)]
 
 
 class Preprocessing(Geometry):
@@ -23,7 +25,7 @@ class Preprocessing(Geometry):
         "pretrained weights",
         min_length=1,
     )
-    std: list[float] | None = Field(
+    std: list[Deviation] | None = Field(
         None,
         description="standard deviation by which each channel is divided; default: that of the "
         "network's pretrained weights",
@@ -82,14 +84,14 @@ class VolumeNetworkSettings(Slab):
     )
     mean: list[float] | None = Field(
         None,
-        description="mean of each channel, which is subtracted; default: that of the training "
-        "volumes, over what the network sees",
+        description="mean of each channel, which is subtracted; default: of volumes, that of the "
+        "training volumes over what the network sees; required for images",
         min_length=1,
     )
-    std: list[float] | None = Field(
+    std: list[Deviation] | None = Field(
         None,
-        description="standard deviation by which each channel is divided; default: that of the "
-        "training volumes",
+        description="standard deviation by which each channel is divided, given together with "
+        "mean; default: of volumes, that of the training volumes; required for images",
         min_length=1,
     )
     training_size: Positive | None = Field(
@@ -97,6 +99,17 @@ class VolumeNetworkSettings(Slab):
         description="number N of items that it was trained on, for the Laplace correction; "
         "default: of volumes, the training items of the dataset; of images, 1281167",
     )
+
+    @model_validator(mode="after")
+    def _give_both_moments(self) -> "VolumeNetworkSettings":
+        if (self.mean is None) != (self.std is None):
+            given, missing = ("mean", "std") if self.std is None else ("std", "mean")
+            raise ValueError(f"{missing} is required with {given}: give both, or none")
+        if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean has {len(self.mean)} numbers and std {len(self.std)}: give one per channel"
+            )
+        return self
 
 
 class VolumeNetworkClassifier(ClassifierSettings, VolumeNetworkSettings):

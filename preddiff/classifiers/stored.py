@@ -191,6 +191,7 @@ def store_volume_network(
     """
     slab = slab_of(items, settings)
     if settings.mean is None or settings.std is None:
+        # Settings have both or none.
         mean, std = items.training_moments(slab)
     else:
         mean, std = tuple(settings.mean), tuple(settings.std)

@@ -134,7 +134,8 @@ class TargetSettings(Settings):
         None,
         description="targets to explain: probability:CLASS, logit:CLASS (CLASS: a name, a number, "
         "true, top-1, top-2, ...), layer:NAME for all feature maps of a layer, layer:NAME:0,7 for "
-        "some of them; default: the probability of the second class for linear classifiers; for "
+        "some of them; value:NAME of classifiers without probabilities; default: the value, the "
+        "last one of several; the probability of the last class for linear classifiers; for "
         "networks probability:top-1, but what their papers explain for methods sensitivity and "
         "captum (logit:top-1) and concepts (layer:xnn.contributions)",
         min_length=1,

@@ -220,8 +220,8 @@ class PredictionDifference(MethodSettings, WindowSettings):
     items_per_job: Positive | None = Field(
         None,
         description="number of items per job, which does not change results; default: 200 for "
-        "linear classifiers; for networks, about one hour of a GPU at 50,000 forward passes per "
-        "second",
+        "linear classifiers; for networks, about one hour of a GPU at 50,000 forward passes of "
+        "images, or 1,000 of volumes, per second",
     )
     batch_size: Positive | None = Field(
         None,

@@ -90,7 +90,10 @@ def target_classes(
         If there is no such class, or the class of an item is unknown.
     """
     if not classifier.ranks_classes:
-        numbers = [classifier.class_number(target.label) for target in targets]
+        numbers = [
+            -1 if target.kind == "map" else classifier.class_number(target.label)
+            for target in targets
+        ]
         return np.tile(numbers, (len(items), 1))
     columns = [
         classes_of(target, items, classifier.class_number, predictions) for target in targets

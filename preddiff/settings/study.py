@@ -168,8 +168,10 @@ class Study(Settings):
             return
         classes = classifier.names_of_outputs(self.datasets[classifier.training_dataset])
         for text in explanation.targets or []:
-            label = text if text.startswith(LAYER) else Target.parse(text).label
-            if label not in classes:
+            is_map = text.startswith(LAYER) or Target.parse(text).kind == "map"
+            if is_map and classifier.has_layers:
+                continue
+            if is_map or Target.parse(text).label not in classes:
                 raise ValueError(
                     f"{where}.targets: '{text}' is not a class; the classes are {_listed(classes)}"
                 )

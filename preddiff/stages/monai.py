@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from preddiff.classifiers.checkpoint import load_state_dict, read_state_dict
-from preddiff.classifiers.monai import MonaiSettings, build, complete
+from preddiff.classifiers.monai import MonaiSettings, build, complete, description
 from preddiff.classifiers.stored import names_of_outputs, store_volume_network
 from preddiff.datasets.items import Items
 from preddiff.settings.options import add_path, add_settings, read_settings
@@ -43,5 +43,5 @@ def store_monai(data: Path, settings: MonaiSettings, out: Path) -> None:
     arguments = complete(settings.network, settings.arguments, items.channels, len(names))
     network = build(settings.network, arguments)
     load_state_dict(network, read_state_dict(settings.weights), str(settings.weights))
-    architecture = {"monai": settings.network, "arguments": arguments}
-    store_volume_network(network, architecture, settings, names, items, out)
+    about = description(settings.network, arguments)
+    store_volume_network(network, about, settings, names, items, out)

@@ -95,11 +95,12 @@ def _values(
     items: Items, network: Network, device: str
 ) -> tuple[list[dict[str, object]], dict[str, object]]:
     """Rows of the table of values, and how well they agree with the true ones."""
-    parts = [found[:, 0].cpu() for _, found in _outputs(items, network, device_of(device))]
+    # Numbers of another kind would not be comparable with the last value, which is explained.
+    is_same = items.value_name in network.classes
+    column = network.classes.index(items.value_name) if is_same else -1
+    parts = [found[:, column].cpu() for _, found in _outputs(items, network, device_of(device))]
     predicted = torch.cat(parts).numpy()
     _require_finite(items.names, predicted[:, None])
-    # Numbers of another kind would not be comparable.
-    is_same = items.value_name in network.classes
     truth = items.values if is_same else np.full(len(predicted), np.nan)
     rows = value_rows(items.names, truth, predicted)
     return rows, agreement(truth, predicted, items.training)

@@ -1,5 +1,7 @@
 """Networks as classifiers: layers, checks, checkpoints, and what is stored of them."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +183,113 @@ class Ending(nn.Module):
 def test_outputs_that_are_no_logits_are_refused(end: str, classes: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check(stored(Ending(end), classes=classes))
+
+
+class Head(nn.Sequential):
+    """A small network of volumes, whose last step is what is tested."""
+
+    def __init__(self, *last: nn.Module, outputs: int = 1, norm: nn.Module | None = None) -> None:
+        super().__init__(
+            nn.Conv3d(1, 4, 3),
+            norm or nn.Identity(),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool3d(1),
+            nn.Flatten(),
+            nn.Linear(4, outputs),
+            *last,
+        )
+
+
+class Affine(nn.Module):
+    def __init__(self, factor: float, offset: float) -> None:
+        super().__init__()
+        self.factor, self.offset = factor, offset
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * x + self.offset
+
+
+def of_volumes(module: nn.Module, outputs: int, moments: tuple[float, float]) -> Network:
+    names = ("a", "b", "c")[: max(outputs, 2)]
+    mean, std = moments
+    space = (8, 9, 7)
+    return Network(prepared(module), {}, names, 9, space, Standardisation((mean,), (std,), 3))
+
+
+MOMENTS = [(0.0, 1.0), (300.0, 100.0), (3000.0, 1000.0), (12000.0, 6000.0), (3000.0, 1.0)]
+
+
+@pytest.mark.parametrize("moments", MOMENTS)
+def test_the_scale_of_volumes_makes_no_difference_to_checks(moments: tuple[float, float]) -> None:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        check(of_volumes(Head(), 1, moments))
+        check(of_volumes(Head(norm=nn.BatchNorm3d(4)), 1, moments))
+        with pytest.raises(InputError, match="depends on the batch's other inputs"):
+            norm = nn.BatchNorm3d(4, track_running_stats=False)
+            check(of_volumes(Head(norm=norm), 1, moments))
+
+
+class Last(nn.Module):
+    """Hands its input to a function."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+@pytest.mark.parametrize(
+    "last",
+    [
+        nn.Sigmoid(),
+        nn.Hardsigmoid(),
+        # Bounded before, so that outputs stay away from 0 and 1.
+        nn.Sequential(nn.ReLU6(), nn.Sigmoid()),
+        Last(lambda x: x.sigmoid_()),
+        Last(lambda x: torch.sigmoid(x.squeeze()).reshape(len(x), -1)),
+        Last(lambda x: torch.stack([torch.sigmoid(one) for one in x.unbind(1)], 1)),
+        Last(lambda x: torch.cat([one[:, None].sigmoid() for one in x.unbind(1)], 1).float()),
+        Last(lambda x: torch.special.expit(x.double()).T.contiguous().T.float()),
+    ],
+)
+def test_sigmoids_are_refused_as_logits(last: nn.Module, outputs: int) -> None:
+    for moments in MOMENTS:
+        torch.manual_seed(outputs)
+        with pytest.raises(InputError, match=r"ends in a sigmoid.*torch.logit of its outputs"):
+            check(of_volumes(Head(last, outputs=outputs), outputs, moments))
+
+
+def test_a_sigmoid_can_be_explained_as_a_value() -> None:
+    value = of_volumes(Head(nn.Sigmoid()), 1, (0.0, 1.0))
+    check(dataclasses.replace(value, classes=("share",), has_probabilities=False))
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("last", "norm"),
+    [
+        # Close to 0.4, tiny, and between 0 and 1 for any input.
+        (Affine(1e-3, 0.4), None),
+        (Affine(1e-13, 0.0), None),
+        (Affine(1e-13, 1e-12), None),
+        (Affine(1e-2, 0.4), nn.InstanceNorm3d(4)),
+        (nn.ReLU(), None),
+        (nn.Sequential(nn.Sigmoid(), Last(torch.logit)), None),
+        (nn.Sequential(nn.Sigmoid(), nn.LogSoftmax(1)), None),
+        (Affine(0.0, 0.4), None),
+        (Affine(0.0, 0.0), None),
+    ],
+)
+def test_logits_that_happen_to_lie_between_0_and_1_are_accepted(
+    last: nn.Module, norm: nn.Module | None, outputs: int
+) -> None:
+    for seed in range(10):
+        torch.manual_seed(seed)
+        check(of_volumes(Head(last, norm=norm, outputs=outputs), outputs, (0.0, 1.0)))
 
 
 def test_weights_that_changed_since_they_were_stored_are_refused(tmp_path: Path) -> None:

@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
 from preddiff.classifiers.linear import LinearClassifier
+from preddiff.classifiers.network import Network, prepared
+from preddiff.classifiers.standardisation import Standardisation
 from preddiff.errors import InputError
 from preddiff.evaluation.predictions import read_predictions
 from preddiff.methods.base import TargetSettings
@@ -36,6 +39,19 @@ def test_linear_classifiers_are_explained_for_their_second_class(linear: LinearC
 def test_a_class_that_a_linear_classifier_does_not_have_is_named(linear: LinearClassifier) -> None:
     with pytest.raises(InputError, match="there is no class 'healthy'"):
         target_classes([Target("logit", "healthy")], ["a"], linear, None)
+
+
+def test_layers_of_a_network_that_predicts_a_value_have_no_class() -> None:
+    module = nn.Sequential(
+        nn.Conv3d(1, 2, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(2, 1)
+    )
+    standardisation = Standardisation((0.0,), (1.0,), 3)
+    network = Network(
+        prepared(module), {}, ("age",), 9, (4, 4, 4), standardisation, has_probabilities=False
+    )
+    targets = chosen_targets(TargetSettings(targets=["value:age", "layer:0"]), network)
+    assert [str(target) for target in targets] == ["value:age", "map:0:0", "map:0:1"]
+    assert target_classes(targets, ["a", "b"], network, None).tolist() == [[0, -1, -1]] * 2
 
 
 def classes(target: str, items: list[str], predictions: pd.DataFrame | None) -> list[int]:

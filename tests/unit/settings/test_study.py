@@ -221,6 +221,19 @@ def test_bad_settings_are_refused_by_name(
         validate(Study, changed(settings, path, value), "configuration")
 
 
+def test_layers_of_networks_of_values_can_be_explained(settings: dict[str, Any]) -> None:
+    settings["datasets"]["ages"] = {"table": "a.tsv", "group": None, "value": "age"}
+    own = {"kind": "module", "module": "a.py:f", "dataset": "ages", "outputs": "value"}
+    settings["classifiers"]["age"] = own
+    targets = ["value:age", "layer:1:0", "map:1:1"]
+    entry = {"classifier": "age", "sampler": "grey", "k": 4, "targets": targets}
+    settings["explanations"]["age"] = entry
+    assert validate(Study, settings, "test").explanations["age"].targets == targets
+    entry["targets"] = ["value:years", "layer:1:0"]
+    with pytest.raises(InputError, match="'value:years' is not a class; the classes are 'age'"):
+        validate(Study, settings, "test")
+
+
 def explained(**changes: Any) -> dict[str, Any]:
     return {
         "kind": "explanation-network", "classifier": "network", "classes": ["3"], **changes

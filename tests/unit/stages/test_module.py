@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from preddiff.classifiers.module import ModuleSettings
+from preddiff.classifiers.monai import MonaiSettings
 from preddiff.classifiers.network import Network
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
+from preddiff.settings.base import validate
 from preddiff.stages.module import store_module
 from tests.unit.datasets.stores import write_store
 
@@ -91,6 +93,7 @@ def test_a_value_has_the_name_of_its_column(items: Items) -> None:
         ("two", {"slices": (3, 6)}, "slices 3 to 6 of axis 0 lie outside the volumes"),
         ("two", {"mean": [0.0, 0.0], "std": [1.0, 1.0]}, "of 1 channels, but mean and std have 2"),
         ("two", {"crop": 5}, "crop is for images"),
+        ("one", {"outputs": "value", "classes": "names.txt"}, "classes: the value of volumes"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -98,6 +101,24 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         store(items, name, **settings)
+
+
+@pytest.mark.parametrize("kind", [ModuleSettings, MonaiSettings])
+@pytest.mark.parametrize(
+    ("moments", "message"),
+    [
+        ({"mean": [1.0]}, "std is required with mean: give both, or none"),
+        ({"std": [1.0]}, "mean is required with std: give both, or none"),
+        ({"mean": [1.0, 2.0], "std": [1.0]}, "mean has 2 numbers and std 1: give one per channel"),
+        ({"mean": [1.0], "std": [0.0]}, "std.0: Input should be greater than 0"),
+    ],
+)
+def test_moments_that_are_incomplete_are_refused(
+    kind: type[ModuleSettings | MonaiSettings], moments: dict[str, Any], message: str
+) -> None:
+    own = {"module": "own.py:one"} if kind is ModuleSettings else {"network": "ResNet"}
+    with pytest.raises(InputError, match=message):
+        validate(kind, {"weights": "own.pth", **own, **moments}, "test")
 
 
 def test_networks_of_other_channels_and_data_without_numbers_are_refused(tmp_path: Path) -> None:
