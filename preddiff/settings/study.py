@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import Field, model_validator
 
-from preddiff.classifiers.base import CLASSIFIERS, ClassifierSettings
+from preddiff.classifiers.base import CLASSIFIERS, ClassifierSettings, no_folds
 from preddiff.datasets.base import DATASETS, DatasetSettings
 from preddiff.errors import InputError
 from preddiff.figures.base import FIGURES, FigureSettings
@@ -150,6 +150,10 @@ class Study(Settings):
                 f"{where}.classifier: the method needs a classifier with hidden layers, which "
                 f"'{explanation.classifier}' does not have: choose a network"
             )
+        if explanation.held_out and not classifier.has_folds:
+            raise ValueError(
+                f"{where}.held_out: classifier '{explanation.classifier}' {no_folds()}"
+            )
         self._check_targets(where, explanation, classifier)
         if explanation.sampler_name is not None:
             self._check_sampler(where, explanation, classifier, dataset)
@@ -193,11 +197,6 @@ class Study(Settings):
             raise ValueError(
                 f"{where}.accuracy: classifier '{explanation.classifier}' is linear, and is "
                 "explained exactly, without draws: remove it"
-            )
-        if getattr(explanation, "held_out", False) and not classifier.has_folds:
-            raise ValueError(
-                f"{where}.held_out: classifier '{explanation.classifier}' has no models of folds: "
-                "remove it"
             )
         if sampler.depends_on_location and dataset.dimensions != 3:
             raise ValueError(f"{where}.sampler: a Gaussian by location (grid) needs volumes")

@@ -112,7 +112,11 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
             0.02,
             "explanations.marginal.accuracy: classifier 'logistic' is linear, and is explained",
         ),
-        ("explanations.digits-k1.held_out", True, "'network' has no models of folds: remove it"),
+        (
+            "explanations.digits-k1.held_out",
+            True,
+            r"'network' has no models of folds, .*convolutional, .*svm.*: remove held_out",
+        ),
         ("explanations.digits-k1.nifti", True, "NIfTI files are written for volumes only"),
         ("explanations.digits-k1.sampler", "location", "by location .grid. needs volumes"),
         ("explanations.digits-k1.dataset", "cohort", "dataset 'cohort' contains volumes of one"),
