@@ -321,3 +321,30 @@ def test_networks_have_an_accuracy_unless_the_papers_settings_are_given(
             found.accuracy_for(study.classifiers["logistic"])
     else:
         assert found.accuracy_for(study.classifiers["logistic"]) is None
+
+
+@pytest.mark.parametrize(
+    ("targets", "classes", "message"),
+    [
+        (None, "abc", "for probability:c, since there are more than two classes"),
+        (["logit:a", "probability:b"], "abc", "for probability:b, since"),
+        (["logit:a", "logit:b"], "abc", None),
+        (["probability:b"], "ab", None),
+    ],
+)
+def test_exact_probabilities_are_refused_if_there_are_more_than_two_classes(
+    targets: list[str] | None, classes: str, message: str | None
+) -> None:
+    explanation = {"classifier": "logistic", "sampler": "grey", "estimator": "exact"}
+    found = {
+        "study": "three",
+        "datasets": {"cohort": {"table": "people.tsv", "classes": [*classes]}},
+        "classifiers": {"logistic": {"kind": "logistic", "dataset": "cohort"}},
+        "samplers": {"grey": {"kind": "grey"}},
+        "explanations": {"exact": {**explanation, "targets": targets}},
+    }
+    if message is None:
+        validate(Study, found, "test")
+        return
+    with pytest.raises(InputError, match=rf"explanations\.exact\.estimator: .*{message}"):
+        validate(Study, found, "test")
