@@ -24,6 +24,7 @@ from preddiff.methods.feature_inversion import FeatureInversion
 from preddiff.methods.prediction_difference import ExpectationSettings
 from preddiff.methods.sensitivity import Sensitivity
 from preddiff.settings.base import validate
+from preddiff.stages.deletion import delete_and_insert
 from preddiff.stages.explain import explain
 from preddiff.stages.map import compute_maps
 from preddiff.stages.open import open_expectations
@@ -241,6 +242,29 @@ def test_gradients_are_those_of_the_network_of_an_item(
             assert found["prediction"].values[number] == pytest.approx(logits[1].item(), abs=1e-5)
             relevance = found["relevance"].values[number, 0]
             assert relevance == pytest.approx(expected, abs=1e-5 * expected.max() + 1e-7)
+
+
+def test_deletion_follows_the_network_of_an_item(
+    study: Path, passes: Passes, tmp_path: Path
+) -> None:
+    common = {"classifier": "network", "targets": ["probability:patient"], "device": "cpu"}
+    method = Sensitivity(method="sensitivity", held_out=True, **common)
+    store = tmp_path / "gradient.zarr"
+    open_maps(inputs_of(study), method, 3, store)
+    compute_maps(store)
+    names = ("out", "summary", "curves")
+    tables: dict[str, Any] = {name: tmp_path / f"{name}.tsv" for name in names}
+    settings = {"k": K, "random_orders": 1, "seed": 0, "device": "cpu", "threads": 1, **tables}
+    places = (study / "data.zarr", study / "network", None)
+    delete_and_insert([store], *places, held_out=True, **settings)
+    curves = pd.read_csv(tables["curves"], sep="\t").query("map == 'gradient'")
+    filled = np.full_like(passes.x[0], passes.x[:TRAINED].mean())
+    for share, volumes in ((0, passes.x), (1, [filled] * ITEMS)):
+        p = [torch.softmax(passes(n, x)[0], 0)[1].item() for n, x in enumerate(volumes)]
+        found = curves[curves["share"] == share]["deletion"].item()
+        assert found == pytest.approx(np.mean(p), abs=1e-5)
+    with pytest.raises(InputError, match="its maps are of networks of folds: give --held-out"):
+        delete_and_insert([store], *places, **settings)
 
 
 def test_masks_of_items_that_are_optimised_together_are_those_of_their_networks(
