@@ -1,21 +1,23 @@
 """The Python interface: explain one input of any classifier."""
 
-import copy
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from numpy.typing import NDArray
 
+from preddiff.classifiers.given import (
+    Classifier,
+    GivenNodes,
+    Output,
+    network_nodes,
+    require_targets,
+)
 from preddiff.classifiers.linear import LinearClassifier
-from preddiff.classifiers.network import Network
-from preddiff.classifiers.network_nodes import NetworkNodes
-from preddiff.classifiers.precision import Precision, arithmetic
-from preddiff.classifiers.readout import Readout
-from preddiff.classifiers.standardisation import Standardisation
+from preddiff.classifiers.precision import Precision
 from preddiff.devices import use_cores
 from preddiff.engines import linear
 from preddiff.engines.base import Engine
@@ -35,12 +37,11 @@ from preddiff.evidence import (
 from preddiff.explanation import Explanation
 from preddiff.progress import progress as show
 from preddiff.refinement import Refinement, passes_left
+from preddiff.samplers.conditional import Conditional
 from preddiff.samplers.draws import Sampler
+from preddiff.samplers.foretold import AnyGaussian, foretold
 from preddiff.targets import Kind, Target
 from preddiff.windows import Windows
-
-Output = Literal["logits", "probabilities", "activations"]
-Classifier = torch.nn.Module | Callable[[NDArray[np.float32]], ArrayLike]
 
 # Windows per block. Draws are a function of the block, so that a change of this changes them.
 _BLOCK = 2048
@@ -124,6 +125,12 @@ def explain(
     InputError
         If the settings do not fit the input, or the classifier's output is not as described.
 
+    Warns
+    -----
+    UserWarning
+        If the surroundings foretell more than 99% of a window's variance, so that the map shows
+        next to nothing (`preddiff.samplers.foretold`).
+
     Notes
     -----
     On Linux the process is told to keep the memory that it frees, as the stages of a study do
@@ -152,6 +159,8 @@ def explain(
         k=k, stride=stride, samples=samples, batch_size=batch_size, training_size=training_size
     )
     windows, targets = Windows(x.shape[1:], k, stride or 1), _targets(target)
+    if warning := _warning_of_scale(sampler, k):
+        warnings.warn(warning, stacklevel=2)
     # Without it passes take two to three times as long on a CPU: each gives its memory back.
     use_cores(None)
     if isinstance(classifier, LinearClassifier) and _is_exact(classifier, output):
@@ -173,7 +182,7 @@ def explain(
     accuracy = _accuracy(accuracy, samples, stride)
     samples = samples or _SAMPLES
     _require_draws(sampler, samples)
-    nodes = _Nodes(classifier, targets, output)
+    nodes = GivenNodes(classifier, targets, output)
     classes = nodes.count(x)
     _require_odds(output, classes, training_size)
     settings = sampler, windows, samples, seed, batch_size
@@ -211,6 +220,13 @@ class _Asked:
     @property
     def unit(self) -> str:
         return "output" if self.output == "activations" else "bits"
+
+
+def _warning_of_scale(sampler: Sampler, k: int) -> str:
+    """What a user should know of maps of windows that are foretold; empty if there is no need."""
+    if isinstance(sampler, Conditional) and isinstance(sampler.gaussian, AnyGaussian):
+        return foretold(sampler.gaussian, k).warning
+    return ""
 
 
 def _targets(target: int | Sequence[int]) -> tuple[int, ...]:
@@ -270,7 +286,7 @@ def _require_odds(output: Output, classes: int, training_size: int | None) -> No
 
 
 def _drawing_engine(
-    nodes: "_Nodes",
+    nodes: GivenNodes,
     x: NDArray[np.float32],
     classes: int,
     settings: tuple[Any, ...],
@@ -278,7 +294,7 @@ def _drawing_engine(
 ) -> Dense:
     if isinstance(nodes.classifier, torch.nn.Module) and nodes.output != "probabilities":
         space = tuple(x.shape[1:])
-        network = _network_nodes(nodes.classifier, nodes, space, len(x), classes, precision)
+        network = network_nodes(nodes.classifier, nodes, space, len(x), classes, precision, _ITEM)
         return Incremental(network, *settings, device=nodes.device)
     if precision != "float32":
         raise InputError(
@@ -345,12 +361,6 @@ def _require_draws(sampler: Sampler, samples: int) -> None:
         )
 
 
-def _require_targets(targets: Sequence[int], count: int) -> None:
-    for target in targets:
-        if not 0 <= target < count:
-            raise InputError(f"target {target}: the classifier puts out {count} numbers")
-
-
 def _is_exact(classifier: LinearClassifier, output: Output) -> bool:
     """Whether expectations are known without draws."""
     explains_outputs = output == "activations" or not classifier.has_probabilities
@@ -364,80 +374,12 @@ def _exact_engine(
     targets: Sequence[int],
     output: Output,
 ) -> linear.Exact:
-    _require_targets(targets, len(classifier.classes))
+    require_targets(targets, len(classifier.classes))
     kind: Kind = "logit" if output == "activations" else "probability"
     if not classifier.has_probabilities:
         kind = "value"
     explained = [Target(kind, classifier.classes[one]) for one in targets]
     return linear.Exact(classifier, sampler, windows, explained)
-
-
-class _Nodes:
-    """The targets' values for a batch of inputs, from any classifier."""
-
-    def __init__(self, classifier: Classifier, targets: Sequence[int], output: Output) -> None:
-        self.classifier = classifier
-        self.targets = list(targets)
-        self.output = output
-
-    def __call__(self, x: Tensor, item: str) -> Tensor:
-        values = self._rows(x)
-        if self.output == "logits":
-            values = torch.softmax(values, 1)
-        return values[:, self.targets]
-
-    @property
-    def device(self) -> torch.device:
-        """Where a module's parameters lie; functions take arrays of the host."""
-        if isinstance(self.classifier, torch.nn.Module):
-            return next((p.device for p in self.classifier.parameters()), torch.device("cpu"))
-        return torch.device("cpu")
-
-    def count(self, x: NDArray[np.float32]) -> int:
-        """Number of columns; checks the output of one input."""
-        # A copy, for a classifier may change its input in place.
-        columns = self._rows(torch.from_numpy(x[None].copy()).to(self.device)).shape[1]
-        _require_targets(self.targets, columns)
-        return columns
-
-    def _rows(self, x: Tensor) -> Tensor:
-        if isinstance(self.classifier, torch.nn.Module):
-            if self.classifier.training:
-                raise InputError("the network is in training mode: call its eval() first")
-            with torch.inference_mode(), arithmetic(x.device, "float32"):
-                values = self.classifier(x)
-            if not isinstance(values, Tensor):
-                raise InputError(
-                    f"the network returns a {type(values).__name__}: wrap it so that it returns "
-                    "one tensor"
-                )
-            found = values.double()
-        else:
-            found = torch.from_numpy(np.asarray(self.classifier(x.numpy()), dtype=np.float64))
-        if found.ndim != 2 or len(found) != len(x):
-            raise InputError(
-                f"the classifier took {len(x)} inputs to an output of shape "
-                f"{tuple(found.shape)}: it must give one row of numbers for each input"
-            )
-        return found
-
-
-def _network_nodes(
-    module: torch.nn.Module,
-    nodes: _Nodes,
-    space: tuple[int, ...],
-    channels: int,
-    classes: int,
-    precision: Precision,
-) -> NetworkNodes:
-    """The same nodes of a module whose layers are looked into."""
-    names = tuple(str(number) for number in range(classes))
-    plain = Standardisation((0.0,) * channels, (1.0,) * channels, len(space))
-    # A copy, for its layout in memory is changed.
-    network = Network(copy.deepcopy(module), {}, names, 1, space, plain)
-    kind: Kind = "probability" if nodes.output == "logits" else "value"
-    readout = Readout(tuple(Target(kind, str(target)) for target in nodes.targets))
-    return NetworkNodes(network, readout, {_ITEM: nodes.targets}, nodes.device, precision)
 
 
 def _all_blocks(

@@ -12,6 +12,9 @@ from preddiff.settings.study import Study
 
 Key = tuple[str, ...]
 
+# In names of tables, and as an option: models of folds, which have not seen their items.
+HELD_OUT = "held-out"
+
 
 def distinct_names(keys: Iterable[Key]) -> dict[Key, str]:
     """Join the parts of each key to a file name, such that names are distinct.
@@ -205,19 +208,27 @@ class Paths:
 
     @cached_property
     def predicted(self) -> dict[str, Key]:
-        """Tables of predictions, with the dataset and the classifier of each."""
-        pairs = [
-            (self.study.explained_dataset(one), one.classifier)
-            for name, one in self.study.explanations.items()
+        """Tables of predictions, with the dataset and the models of each; see `models_key`."""
+        keys = [
+            self.models_key(name)
+            for name in self.study.explanations
             if self.classifier_of(name).is_network
         ]
-        return {name: key for key, name in distinct_names(pairs).items()}
+        return {name: key for key, name in distinct_names(keys).items()}
+
+    def models_key(self, explanation: str) -> Key:
+        """Dataset and classifier of an explanation, and `HELD_OUT` if it is by models of folds."""
+        one = self.study.explanations[explanation]
+        by_fold: Key = (HELD_OUT,) if one.held_out else ()
+        return (self.study.explained_dataset(one), one.classifier, *by_fold)
+
+    def models_arguments(self, key: Key) -> list[str]:
+        """Arguments that say by which models a subcommand sees items; see `models_key`."""
+        return [f"--{HELD_OUT}"] if HELD_OUT in key[2:] else []
 
     def predictions_of(self, explanation: str) -> list[str]:
         """Table of predictions that targets of an explanation may need; empty if there is none."""
-        one = self.study.explanations[explanation]
         if not self.classifier_of(explanation).ranks_classes:
             return []
-        pair = (self.study.explained_dataset(one), one.classifier)
         names = {key: name for name, key in self.predicted.items()}
-        return [self.table("predictions", names[pair])]
+        return [self.table("predictions", names[self.models_key(explanation)])]

@@ -17,13 +17,13 @@ class Tables(Paths):
 
     @cached_property
     def compared(self) -> dict[str, Key]:
-        """Tables of deletion curves, with dataset and classifier of the compared explanations."""
+        """Tables of deletion curves, with dataset and models of the compared explanations."""
         return {
             name: key
             for name, key in self.predicted.items()
             if self.study.classifiers[key[1]].has_probabilities
             and self._conditional(key)
-            and any(map(self._is_of_a_class, self._of_pair(key)))
+            and any(map(self._is_of_a_class, self._of_models(key)))
         }
 
     def _is_of_a_class(self, explanation: str) -> bool:
@@ -32,20 +32,17 @@ class Tables(Paths):
         kinds = {text.partition(":")[0] for text in one.targets or [one.default_target]}
         return not kinds <= {LAYER, "map", "value"}
 
-    def _of_pair(self, key: Key) -> list[str]:
-        return [
-            name
-            for name, one in self.study.explanations.items()
-            if (self.study.explained_dataset(one), one.classifier) == key
-        ]
+    def _of_models(self, key: Key) -> list[str]:
+        """Explanations of the same items by the same models."""
+        return [name for name in self.study.explanations if self.models_key(name) == key]
 
     def _conditional(self, key: Key) -> str | None:
         """First explanation with a Gaussian; its windows and Gaussian are used for all."""
-        return next((name for name in self._of_pair(key) if self.gaussian_key(name)), None)
+        return next((name for name in self._of_models(key) if self.gaussian_key(name)), None)
 
     def compared_explanations(self, deletion: str) -> list[str]:
-        """Explanations of the same items by the same classifier."""
-        return self._of_pair(self.compared[deletion])
+        """Explanations of the same items by the same models."""
+        return self._of_models(self.compared[deletion])
 
     def filling_explanation(self, deletion: str) -> str:
         """Explanation whose Gaussian is used to fill deleted windows."""
@@ -74,15 +71,14 @@ class Tables(Paths):
 
     @cached_property
     def objects(self) -> dict[str, Key]:
-        """Tables of how well maps find objects in images: dataset and classifier of each."""
-        pairs = [
-            (dataset, one.classifier)
+        """Tables of how well maps find objects in images: dataset and models of each."""
+        keys = [
+            self.models_key(name)
             for name, one in self.study.explanations.items()
-            if self._has_objects(dataset := self.study.explained_dataset(one))
-            and self._is_of_a_class(name)
+            if self._has_objects(self.study.explained_dataset(one)) and self._is_of_a_class(name)
         ]
         # Both kinds of tables are in one folder.
-        names = distinct_names([*((name,) for name in self.localising), *pairs])
+        names = distinct_names([*((name,) for name in self.localising), *keys])
         return {name: key for key, name in names.items() if len(key) > 1}
 
     def _has_objects(self, dataset: str) -> bool:
@@ -90,13 +86,13 @@ class Tables(Paths):
         return one.dimensions == 2 and (one.has_boxes or one.has_truth)
 
     def explanations_of_objects(self, objects: str) -> list[str]:
-        """Explanations of the same annotated images by the same classifier."""
+        """Explanations of the same annotated images by the same models."""
         # Objects are of classes, not of feature maps or x-features.
-        return [name for name in self._of_pair(self.objects[objects]) if self._is_of_a_class(name)]
+        return [n for n in self._of_models(self.objects[objects]) if self._is_of_a_class(n)]
 
     def data_of_objects(self, objects: str) -> str:
         """Data store of the annotated images."""
-        return self.data(*self.objects[objects])
+        return self.data(*self.objects[objects][:2])
 
     @property
     def explaining(self) -> list[str]:

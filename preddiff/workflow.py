@@ -349,12 +349,12 @@ class Plan(Tables):
 
     def code_of_predictions(self, predictions: str) -> str:
         """Digest of the code that a table of predictions depends on."""
-        _, classifier = self.predicted[predictions]
+        classifier = self.predicted[predictions][1]
         return code_of("predict", *self.study.classifiers[classifier].code)
 
     def code_of_deletion(self, deletion: str) -> str:
         """Digest of the code that deletion curves depend on."""
-        _, classifier = self.compared[deletion]
+        classifier = self.compared[deletion][1]
         filling = self.sampler_of(self.filling_explanation(deletion))
         return code_of("deletion", root_of(filling), *self.study.classifiers[classifier].code)
 

@@ -146,7 +146,8 @@ class ClassifierSettings(Settings):
     has_exact_form, has_layers : bool
         Capabilities of the classifier that is made; see `Classifier`.
     has_folds : bool
-        Whether the models of the folds of its cross-validation are stored.
+        Whether the models of the folds of its cross-validation are stored, which `held_out`
+        explains items by.
     """
 
     command: ClassVar[str]
@@ -304,6 +305,15 @@ def kind_of(architecture: Mapping[str, Any]) -> str:
         If no kind describes it.
     """
     return next(name for name in CLASSIFIERS.names() if name in architecture)
+
+
+def no_folds() -> str:
+    """Return the message, after the name of a classifier, if `held_out` cannot be with it."""
+    kinds = ", ".join(CLASSIFIERS.name_of(kind) for kind in CLASSIFIERS if kind.has_folds)
+    return (
+        "has no models of folds, which are stored with classifiers that the study cross-validates "
+        f"({kinds}): remove held_out, or choose one of these"
+    )
 
 
 def missing_column(cohort: DatasetSettings, predicts_values: bool) -> str | None:

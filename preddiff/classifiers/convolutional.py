@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from preddiff.classifiers.base import CLASSIFIERS, ClassifierSettings, missing_column
+from preddiff.classifiers.held_out import FOLDS, ITEMS
 from preddiff.datasets.base import DatasetSettings
 from preddiff.datasets.slab import Slab
 from preddiff.settings.base import Name, Positive, Settings
@@ -45,7 +46,13 @@ class ConvolutionalClassifier(ClassifierSettings, ConvolutionalTraining):
     """A small 3-D convolutional network, trained on a cohort in a minute."""
 
     command: ClassVar[str] = "train-convolutional"
-    files: ClassVar[tuple[str, ...]] = ("weights.safetensors", "cv.json", "cv.tsv")
+    files: ClassVar[tuple[str, ...]] = (
+        "weights.safetensors",
+        "cv.json",
+        "cv.tsv",
+        f"{FOLDS}/{ITEMS}",
+    )
+    has_folds: ClassVar[bool] = True
 
     kind: Literal["convolutional"] = Field(description="convolutional")
     dataset: Name = Field(description="name of the cohort that it is trained on")

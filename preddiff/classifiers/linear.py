@@ -276,7 +276,7 @@ class LinearClassifier:
         """Probability of the second of two classes for inputs (n, channels, *space), shape (n,)."""
         return expit(self.logit(x))
 
-    def save(self, folder: Path, about: dict[str, Any]) -> None:
+    def save(self, folder: Path, about: Mapping[str, Any] | None = None) -> None:
         """Write `weights.npy` and, last, `classifier.json`, which also contains `about`."""
         folder.mkdir(parents=True, exist_ok=True)
         with write_atomically(folder / "weights.npy") as temporary, temporary.open("wb") as file:
@@ -289,7 +289,7 @@ class LinearClassifier:
             "corner": list(self.corner),
             "has_probabilities": self.has_probabilities,
             **({} if self.nuisance is None else {"nuisance": self.nuisance.described()}),
-            **about,
+            **(about or {}),
         }
         with write_atomically(folder / "classifier.json") as temporary:
             temporary.write_text(json.dumps(description, indent=2) + "\n")

@@ -23,6 +23,7 @@ from preddiff.targets import Target
 
 if TYPE_CHECKING:
     from preddiff.classifiers.network_nodes import NetworkNodes
+    from preddiff.datasets.items import Items
 
 KIND = "network"
 # What the outputs are, if they are not logits of classes.
@@ -71,6 +72,8 @@ class Network:
         First voxel of the input within the items, if it is a part of them.
     has_probabilities : bool
         Whether its outputs are logits of classes, rather than other values such as an age.
+    models : mapping of str to Network, optional
+        By name of some items: the network by which they are seen in place of this one.
     """
 
     module: nn.Module
@@ -82,6 +85,7 @@ class Network:
     digest: str = ""
     first_voxel: tuple[int, ...] | None = None
     has_probabilities: bool = True
+    models: "Mapping[str, Network] | None" = None
 
     has_exact_form: ClassVar[bool] = False
     has_layers: ClassVar[bool] = True
@@ -132,9 +136,18 @@ class Network:
             found[name] = None if name in found else number
         return found
 
+    def for_items(self, items: "Items") -> "Network":
+        """Return the network itself: it uses nothing of the items of a data store but values."""
+        return self
+
+    def model_of(self, item: str) -> "Network":
+        """Return the network that an item is seen by: this one, unless it has one of its own."""
+        return self if self.models is None else self.models.get(item, self)
+
     def facts_of(self, item: str) -> list[float | str]:
-        """Nothing: the output depends on the item's values only."""
-        return []
+        """What the output for an item depends on besides its values and the digest."""
+        model = self.model_of(item)
+        return [] if model is self else [model.digest]
 
     def weights_of(self, label: str) -> None:
         """No weights of voxels, since a network is not linear."""

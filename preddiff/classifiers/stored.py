@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from torch import nn
 
-from preddiff.classifiers.base import CLASSIFIERS, Unit, kind_of
+from preddiff.classifiers.base import CLASSIFIERS, Unit, kind_of, no_folds
 from preddiff.classifiers.held_out import held_out
 from preddiff.classifiers.linear import LinearClassifier
 from preddiff.classifiers.network import KIND, Network, check, prepared
@@ -47,14 +47,22 @@ def load_classifier(
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: not a stored classifier, or damaged ({error})") from None
     if kind == KIND:
-        if by_fold:
-            raise InputError(f"{folder}: held_out needs models of folds, which a network has not")
-        return Network.load(folder)
+        return load_network(folder, items, by_fold=by_fold)
     classifier = LinearClassifier.load(folder)
     if items is None:
         return classifier
     classifier = classifier.for_items(items)
     return held_out(classifier, folder, items) if by_fold else classifier
+
+
+def load_network(folder: Path, items: Items | None = None, *, by_fold: bool = False) -> Network:
+    """Read a stored network; see `load_classifier`."""
+    network = Network.load(folder)
+    if items is None or not by_fold:
+        return network
+    if not CLASSIFIERS[network.kind].has_folds:
+        raise InputError(f"{folder}: the classifier {no_folds()}")
+    return held_out(network, folder, items)
 
 
 def unit_of(folder: Path, layer: str, number: int) -> Unit | None:
@@ -145,8 +153,6 @@ def store_network(
     InputError
         If it cannot be explained, or mean and std are not valid.
     """
-    if len(standardisation.mean) != len(standardisation.std) or not np.all(standardisation.std):
-        raise InputError("mean and std need one number per channel, and std must not contain 0")
     stored = Network(
         prepared(network),
         architecture,
@@ -157,8 +163,29 @@ def store_network(
         first_voxel=first_voxel,
         has_probabilities=has_probabilities,
     )
-    check(stored)
-    stored.save(out)
+    check_and_save(stored, out)
+
+
+def check_and_save(network: Network, out: Path) -> None:
+    """Store a network as a classifier.
+
+    Parameters
+    ----------
+    network : Network
+        Its digest does not count.
+    out : Path
+        Folder for the classifier.
+
+    Raises
+    ------
+    InputError
+        If it cannot be explained, or mean and std are not valid.
+    """
+    mean, std = network.standardisation.mean, network.standardisation.std
+    if len(mean) != len(std) or not np.all(std):
+        raise InputError("mean and std need one number per channel, and std must not contain 0")
+    check(network)
+    network.save(out)
 
 
 def store_volume_network(

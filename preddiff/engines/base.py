@@ -63,6 +63,29 @@ class Engine(Protocol):
         ...
 
 
+class DrawingEngine(Engine, Protocol):
+    """An engine whose number of draws can be given block by block."""
+
+    def expectations(
+        self,
+        x: NDArray[np.float32],
+        items: Sequence[str],
+        block: Block,
+        progress: Progress = no_progress,
+        samples: int | None = None,
+    ) -> Expectations:
+        """Estimate expectations; see `Engine.expectations`.
+
+        Parameters
+        ----------
+        x, items, block, progress
+            See `Engine.expectations`.
+        samples : int, optional
+            Number S of draws for this block; default: that of the engine.
+        """
+        ...
+
+
 Result = TypeVar("Result")
 
 

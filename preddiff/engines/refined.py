@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preddiff.drawn import Chosen, Drawn, level_of
-from preddiff.engines.base import Progress, no_progress
-from preddiff.engines.dense import Dense
+from preddiff.engines.base import DrawingEngine, Progress, no_progress
 from preddiff.evidence import Expectations
 from preddiff.refinement import Estimate, Refinement
 from preddiff.windows import FloatArray, Selection
@@ -37,19 +36,19 @@ class Level:
 
 
 def levels(
-    engine: Dense,
+    engine: DrawingEngine,
     refinement: Refinement,
     x: NDArray[np.float32],
     item: str,
     progress: Progress = no_progress,
     before: Sequence[Drawn] = (),
-    in_float32: Dense | None = None,
+    in_float32: DrawingEngine | None = None,
 ) -> Iterator[Level]:
     """Draw the windows of an item level by level.
 
     Parameters
     ----------
-    engine : Dense
+    engine : DrawingEngine
         Of windows at stride 1.
     refinement : Refinement
     x : float32 array (channels, *space)
@@ -60,7 +59,7 @@ def levels(
     before : sequence of Drawn
         The first levels, if they are known, each by itself. The others are the same as without
         them.
-    in_float32 : Dense, optional
+    in_float32 : DrawingEngine, optional
         The same engine in float32, if the other one is in reduced precision: the refinement is one
         in two precisions then.
 
@@ -88,8 +87,8 @@ def levels(
 class _Draw:
     """Draws the windows of a level of an item; see `levels`."""
 
-    engine: Dense
-    in_float32: Dense | None
+    engine: DrawingEngine
+    in_float32: DrawingEngine | None
     refinement: Refinement
     x: NDArray[np.float32]
     item: str
@@ -120,7 +119,7 @@ class _Draw:
         changes = _changes(reference, np.concatenate(ours, axis=1))
         return level_of(windows, every, 1, changes, shift)
 
-    def _single(self, engine: Dense, chosen: Selection) -> Expectations:
+    def _single(self, engine: DrawingEngine, chosen: Selection) -> Expectations:
         def progress(windows: float) -> None:
             self.progress(windows / self.refinement.samples)
 

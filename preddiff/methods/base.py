@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from preddiff.classifiers.held_out import HELD_OUT
 from preddiff.errors import InputError
 from preddiff.registry import Registry
 from preddiff.settings.base import ItemName, Name, Positive, Settings
@@ -128,7 +129,7 @@ class Maps:
 
 
 class TargetSettings(Settings):
-    """Which targets of which items are explained."""
+    """Which targets of which items are explained, and by which models."""
 
     targets: list[str] | None = Field(
         None,
@@ -145,6 +146,17 @@ class TargetSettings(Settings):
         description="names of the items to explain, or N for the first N items; default: all "
         "volumes, or all images that are not used for training (all images if all are used)",
     )
+    held_out: bool = Field(
+        False,
+        description="explain each training item by the model of its fold in the cross-validation, "
+        "which has not seen it, instead of the model of all training items; for classifiers that "
+        "the study cross-validates",
+    )
+
+    @property
+    def about_models(self) -> dict[str, bool]:
+        """What provenances say of the models by which items are seen; nothing if it is one."""
+        return {HELD_OUT: True} if self.held_out else {}
 
     @field_validator("items")
     @classmethod
@@ -201,6 +213,7 @@ class MethodSettings(TargetSettings):
         "classifier",
         "dataset",
         "items",
+        "held_out",
         "targets",
         "device",
         "items_per_job",

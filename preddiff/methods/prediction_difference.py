@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from preddiff.classifiers.base import Classifier
-from preddiff.classifiers.held_out import HELD_OUT
 from preddiff.classifiers.linear import LinearClassifier
+from preddiff.classifiers.network import Network
 from preddiff.classifiers.network_nodes import NetworkNodes
 from preddiff.classifiers.readout import Readout
 from preddiff.devices import device_of
 from preddiff.engines import linear
-from preddiff.engines.base import Engine
+from preddiff.engines.base import DrawingEngine, Engine
 from preddiff.engines.dense import Dense
-from preddiff.engines.held_out import ByModel
+from preddiff.engines.held_out import ByModel, DrawsByModel
 from preddiff.engines.incremental.engine import Incremental
 from preddiff.errors import InputError
 from preddiff.methods.base import METHODS, MethodSettings, TargetSettings
@@ -90,12 +90,6 @@ class WindowSettings(TargetSettings):
         description="arithmetic of networks; tf32 needs a GPU; bfloat16 shifts maps: with an "
         "accuracy, some draws are made in float32 too, from which the shift is corrected, and what "
         "remains of it is part of the error",
-    )
-
-    held_out: bool = Field(
-        False,
-        description="explain each training item by the model of its fold in the cross-validation, "
-        "which has not seen it, instead of the model of all training items",
     )
 
     @model_validator(mode="after")
@@ -321,6 +315,7 @@ def provenance(
     estimator = settings.estimator_for(classifier, sampler, targets)
     if settings.accuracy_for(classifier) is not None:
         return {
+            **settings.about_models,
             "k": settings.k,
             "estimator": LEVELS,
             "seed": seed,
@@ -328,7 +323,7 @@ def provenance(
             "precision": settings.precision,
         }
     found: dict[str, Any] = {
-        **({HELD_OUT: True} if settings.held_out else {}),
+        **settings.about_models,
         "k": settings.k,
         "stride": settings.stride_or_default,
         "block": settings.block_for(classifier),
@@ -384,26 +379,30 @@ def linear_engine(
 
 def network_engine(
     settings: WindowSettings, classifier: Any, request: Request, batch_size: int | None
-) -> Dense:
+) -> DrawingEngine:
     """Return the engine for a network, on the device that is set."""
     device = device_of(settings.device)
     readout = Readout(request.targets)
     kind = Dense if settings.engine == "dense" else Incremental
-    return kind(
-        NetworkNodes(classifier, readout, request.classes, device, settings.precision),
-        request.sampler,
-        request.windows,
-        settings.samples_or_default,
-        request.seed,
-        batch_size,
-        standardisation=classifier.standardisation,
-        device=device,
-    )
+
+    def engine(one: Network) -> Dense:
+        return kind(
+            NetworkNodes(one, readout, request.classes, device, settings.precision),
+            request.sampler,
+            request.windows,
+            settings.samples_or_default,
+            request.seed,
+            batch_size,
+            standardisation=one.standardisation,
+            device=device,
+        )
+
+    return engine(classifier) if classifier.models is None else DrawsByModel(classifier, engine)
 
 
 def engines_of_levels(
     settings: WindowSettings, classifier: Any, request: Request, batch_size: int | None
-) -> tuple[Dense, Dense | None]:
+) -> tuple[DrawingEngine, DrawingEngine | None]:
     """Return the engine for a network with an accuracy, and the same in float32 if it is not."""
     engine = network_engine(settings, classifier, request, batch_size)
     if not settings.in_two_precisions:

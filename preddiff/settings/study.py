@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import Field, model_validator
 
-from preddiff.classifiers.base import CLASSIFIERS, ClassifierSettings
+from preddiff.classifiers.base import CLASSIFIERS, ClassifierSettings, no_folds
 from preddiff.datasets.base import DATASETS, DatasetSettings
 from preddiff.errors import InputError
 from preddiff.figures.base import FIGURES, FigureSettings
 from preddiff.methods.base import METHODS, MethodSettings
+from preddiff.methods.prediction_difference import no_exact_form
 from preddiff.samplers.base import SAMPLERS, SamplerSettings
 from preddiff.settings.base import Name, Positive, Seed, Settings, read_yaml, unknown, validate
 from preddiff.settings.several import with_several
@@ -150,6 +151,10 @@ class Study(Settings):
                 f"{where}.classifier: the method needs a classifier with hidden layers, which "
                 f"'{explanation.classifier}' does not have: choose a network"
             )
+        if explanation.held_out and not classifier.has_folds:
+            raise ValueError(
+                f"{where}.held_out: classifier '{explanation.classifier}' {no_folds()}"
+            )
         self._check_targets(where, explanation, classifier)
         if explanation.sampler_name is not None:
             self._check_sampler(where, explanation, classifier, dataset)
@@ -176,6 +181,19 @@ class Study(Settings):
                     f"{where}.targets: '{text}' is not a class; the classes are {_listed(classes)}"
                 )
 
+    def _softmax_targets(
+        self, explanation: MethodSettings, classifier: ClassifierSettings
+    ) -> list[str]:
+        """Targets of a linear classifier that are probabilities of more than two classes."""
+        name = classifier.training_dataset
+        if name is None or not classifier.has_probabilities:
+            return []
+        classes = classifier.names_of_outputs(self.datasets[name])
+        if len(classes) <= 2:
+            return []
+        targets = explanation.targets or [f"probability:{classes[-1]}"]
+        return [text for text in targets if Target.parse(text).kind == "probability"]
+
     def _check_sampler(
         self,
         where: str,
@@ -191,15 +209,13 @@ class Study(Settings):
             _check_surroundings(where, name, explanation)
         if getattr(explanation, "estimator", None) == "exact":
             _check_exact(where, name, sampler, classifier)
+            drawn = self._softmax_targets(explanation, classifier)
+            if drawn:
+                raise ValueError(f"{where}.estimator: {no_exact_form(linear=True, targets=drawn)}")
         if getattr(explanation, "accuracy", None) is not None and classifier.has_exact_form:
             raise ValueError(
                 f"{where}.accuracy: classifier '{explanation.classifier}' is linear, and is "
                 "explained exactly, without draws: remove it"
-            )
-        if getattr(explanation, "held_out", False) and not classifier.has_folds:
-            raise ValueError(
-                f"{where}.held_out: classifier '{explanation.classifier}' has no models of folds: "
-                "remove it"
             )
         if sampler.depends_on_location and dataset.dimensions != 3:
             raise ValueError(f"{where}.sampler: a Gaussian by location (grid) needs volumes")

@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from preddiff.classifiers.held_out import HELD_OUT
 from preddiff.classifiers.network import Network
 from preddiff.classifiers.readout import probabilities
+from preddiff.classifiers.stored import load_network
 from preddiff.datasets.items import Items
 from preddiff.devices import device_of, use_cores
 from preddiff.errors import InputError
@@ -40,7 +42,7 @@ from preddiff.settings.options import (
     whole_number,
 )
 from preddiff.storage.maps import open_relevance
-from preddiff.storage.stores import array
+from preddiff.storage.stores import PROVENANCE, array, attributes
 from preddiff.storage.writers import beside, write_tsv
 from preddiff.windows import FloatArray, IntArray, Surroundings, Windows
 
@@ -59,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stores", type=Path, nargs="+", help="relevance stores of one network")
     add_path(parser, "--data", "data store")
     add_path(parser, "--classifier", "folder of the classifier")
+    parser.add_argument(
+        "--held-out",
+        action="store_true",
+        help="follow each training item by the network of its fold, as maps of held_out explain it",
+    )
     add_path(parser, "--gaussian", "Gaussian store that windows are filled from", required=False)
     parser.add_argument(
         "--k", type=whole_number(1), required=True, help="side of the windows that are filled"
@@ -89,6 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.data,
         arguments.classifier,
         arguments.gaussian,
+        held_out=arguments.held_out,
         k=arguments.k,
         random_orders=arguments.random_orders,
         seed=arguments.seed,
@@ -106,6 +114,7 @@ def delete_and_insert(
     classifier_folder: Path,
     gaussian: Path | None,
     *,
+    held_out: bool = False,
     k: int,
     random_orders: int,
     seed: int,
@@ -129,6 +138,8 @@ def delete_and_insert(
     data, classifier_folder : Path
     gaussian : Path, optional
         Windows are filled by the training items' mean if there is none.
+    held_out : bool
+        Whether the maps are of networks of folds, by which their items are followed.
     k : int
         Side of the windows.
     random_orders, seed : int
@@ -140,11 +151,14 @@ def delete_and_insert(
     Raises
     ------
     InputError
-        If no explanation is of a class, or two maps would have the same name.
+        If no explanation is of a class, two maps would have the same name, or some are of other
+        networks.
     """
     _require_names(stores)
     use_cores(threads)
-    items, network = Items(data), Network.load(classifier_folder)
+    _require_models(stores, held_out)
+    items = Items(data)
+    network = load_network(classifier_folder, items, by_fold=held_out)
     where = device_of(device)
     maps = [found for path in stores if (found := _Map.of(path)) is not None]
     if not maps:
@@ -152,7 +166,7 @@ def delete_and_insert(
     read = _reader(items, gaussian, Windows(items.space, k, k, network.slab))
 
     def follow(item: str, number: int) -> Follow:
-        classify, (image, filled) = _classify(network, number, where), read(item)
+        classify, (image, filled) = _classify(network.model_of(item), number, where), read(item)
         return partial(
             deletion_and_insertion, classify, image, filled, k=k, steps=_STEPS, batch_size=_BATCH
         )
@@ -194,6 +208,17 @@ def _require_names(stores: Sequence[Path]) -> None:
         raise InputError(
             f"two maps would be called '{twice}' in the tables: give stores of other names"
         )
+
+
+def _require_models(stores: Sequence[Path], held_out: bool) -> None:
+    """Check that maps are of the networks by which items are followed."""
+    for path in stores:
+        if bool(attributes(open_relevance(path))[PROVENANCE].get(HELD_OUT)) != held_out:
+            raise InputError(
+                f"{path}: its maps are of {'one network' if held_out else 'networks of folds'}: "
+                f"{'leave out' if held_out else 'give'} --held-out, and give only stores of the "
+                "same networks"
+            )
 
 
 class _Map:

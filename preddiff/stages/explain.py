@@ -12,8 +12,7 @@ import numpy as np
 from preddiff.classifiers.stored import load_classifier
 from preddiff.datasets.items import Items
 from preddiff.devices import use_cores
-from preddiff.engines.base import Engine
-from preddiff.engines.dense import Dense
+from preddiff.engines.base import DrawingEngine, Engine
 from preddiff.engines.refined import levels
 from preddiff.errors import InputError
 from preddiff.methods.prediction_difference import (
@@ -176,7 +175,7 @@ def compute_levels(
     store: LevelStore,
     items: Items,
     part: tuple[slice, ...],
-    engines: tuple[Dense, Dense | None],
+    engines: tuple[DrawingEngine, DrawingEngine | None],
     unfinished: list[int],
     mine: Claim,
 ) -> None:
@@ -189,7 +188,7 @@ def compute_levels(
         The data store that the store's items are in.
     part : tuple of slice
         Part of the items that the engines are given.
-    engines : tuple of Dense
+    engines : tuple of DrawingEngine
         See `engines_of_levels`.
     unfinished : list of int
         Items, as their numbers in the store.

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from preddiff.classifiers.held_out import by_model
 from preddiff.classifiers.stored import load_classifier
 from preddiff.datasets.items import Items
 from preddiff.devices import device_of, use_cores
@@ -85,8 +86,8 @@ def _fill(store: MapStore, missing: list[int], mine: Claim) -> None:
     """Compute and store the maps of some items, given as positions in the store."""
     inputs = Inputs.of(store.path, store.about)
     items = Items(inputs.data)
-    classifier = load_classifier(inputs.classifier, items)
     method = _method(store)
+    classifier = load_classifier(inputs.classifier, items, by_fold=method.held_out)
     classes = np.asarray(array(store.group, "class_number")[:])
     now = {
         "code": digest_code(*code_of_maps(method, classifier)),
@@ -121,19 +122,20 @@ def _maps(
     method: MethodSettings,
     classes: NDArray[np.integer[Any]],
 ) -> Iterator[tuple[list[int], list[Maps]]]:
-    """Compute the maps of items, as many at a time as the method wants."""
+    """Compute the maps of items, as many at a time as the method wants, model by model."""
     targets = [Target.parse(text) for text in store.targets]
     device = device_of(method.device)
     by_item = dict(zip(store.items, classes.tolist(), strict=True))
-    nodes = method.prepared(classifier.nodes(targets, by_item, device))
     seed = int(store.about[PROVENANCE].get("seed", 0))
-    for start in range(0, len(missing), method.items_per_batch):
-        numbers = missing[start : start + method.items_per_batch]
-        names = [store.items[number] for number in numbers]
-        read = items.read([items.number(name) for name in names], classifier.slab)
-        x = torch.stack([classifier.standardised(one) for one in torch.from_numpy(read).to(device)])
-        seeds = [seed_of(seed, name) for name in names]
-        yield numbers, method.maps_of_batch(nodes, x, names, targets, seeds)
+    for model, rows in by_model(classifier, [store.items[number] for number in missing]):
+        nodes = method.prepared(model.nodes(targets, by_item, device))
+        for start in range(0, len(rows), method.items_per_batch):
+            numbers = [missing[row] for row in rows[start : start + method.items_per_batch]]
+            names = [store.items[number] for number in numbers]
+            read = items.read([items.number(name) for name in names], model.slab)
+            x = torch.stack([model.standardised(one) for one in torch.from_numpy(read).to(device)])
+            seeds = [seed_of(seed, name) for name in names]
+            yield numbers, method.maps_of_batch(nodes, x, names, targets, seeds)
 
 
 def _values(maps: Maps) -> dict[str, NDArray[np.floating]]:

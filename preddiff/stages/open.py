@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from preddiff.classifiers.held_out import read_folds
 from preddiff.classifiers.stored import load_classifier, require_fit
 from preddiff.datasets.items import Items
 from preddiff.evaluation.predictions import read_predictions
@@ -103,6 +104,9 @@ class _Wanted:
     settings : ExpectationSettings
     inputs : dict
         Paths, relative to the store's folder.
+    fold : int64 array (items,), optional
+        Fold by whose model each item is explained, -1 if by that of all training items; None if
+        all are.
     """
 
     names: list[str]
@@ -114,6 +118,7 @@ class _Wanted:
     provenance: dict[str, Any]
     settings: ExpectationSettings
     inputs: dict[str, str | None]
+    fold: NDArray[np.int64] | None
 
     @property
     def links(self) -> dict[str, Any]:
@@ -204,7 +209,13 @@ def _wanted(inputs: Inputs, settings: ExpectationSettings, seed: int, out: Path)
         made_of,
         settings,
         inputs.relative_to(out),
+        _folds(inputs.classifier, names) if windows.held_out else None,
     )
+
+
+def _folds(classifier: Path, names: list[str]) -> NDArray[np.int64]:
+    fold_of = read_folds(classifier)
+    return np.array([fold_of.get(name, -1) for name in names], dtype=np.int64)
 
 
 def _create(folder: Path, wanted: _Wanted) -> None:
@@ -214,6 +225,7 @@ def _create(folder: Path, wanted: _Wanted) -> None:
         **_coordinates(wanted),
         "class_number": (("item", "target"), wanted.classes),
         "item_digest": ("item", np.array(wanted.digests)),
+        **({} if wanted.fold is None else {"fold": ("item", wanted.fold)}),
     }
     if wanted.accuracy is None:
         block = made_of["block"]

@@ -79,7 +79,7 @@ def open_maps(inputs: Inputs, method: MethodSettings, seed: int, out: Path) -> l
         If the settings do not fit the classifier.
     """
     items = Items(inputs.data)
-    classifier = load_classifier(inputs.classifier, items)
+    classifier = load_classifier(inputs.classifier, items, by_fold=method.held_out)
     require_fit(items, classifier)
     names = chosen_items(items, method)
     targets = chosen_targets(method, classifier, method.default_target)
@@ -91,6 +91,7 @@ def open_maps(inputs: Inputs, method: MethodSettings, seed: int, out: Path) -> l
         # An unknown layer is reported now, instead of by each job.
         nodes.activations(method.named_layers)
     provenance: dict[str, Any] = {
+        **method.about_models,
         **method.provenance(),
         "targets": [str(target) for target in targets],
         "items": digest_json(digests),

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from preddiff.classifiers.held_out import by_model
 from preddiff.classifiers.network import Network
 from preddiff.classifiers.readout import probabilities
-from preddiff.classifiers.stored import require_fit
+from preddiff.classifiers.stored import load_network, require_fit
 from preddiff.datasets.items import Items
 from preddiff.devices import device_of, use_cores
 from preddiff.errors import InputError
@@ -39,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the subcommand."""
     add_path(parser, "--data", "data store")
     add_path(parser, "--classifier", "folder of the classifier")
+    parser.add_argument(
+        "--held-out",
+        action="store_true",
+        help="classify each training item by the network of its fold, which has not seen it",
+    )
     add_device(parser)
     add_threads(parser)
     add_path(parser, "--out", "table to write (.tsv); the accuracy is written beside it (.json)")
@@ -47,11 +53,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Classify the items."""
     predict(
-        arguments.data, arguments.classifier, arguments.device, arguments.threads, arguments.out
+        arguments.data,
+        arguments.classifier,
+        arguments.device,
+        arguments.threads,
+        arguments.out,
+        held_out=arguments.held_out,
     )
 
 
-def predict(data: Path, classifier_folder: Path, device: str, threads: int, out: Path) -> None:
+def predict(
+    data: Path,
+    classifier_folder: Path,
+    device: str,
+    threads: int,
+    out: Path,
+    *,
+    held_out: bool = False,
+) -> None:
     """Predict the class, or the value, of every item of a data store.
 
     Writes a table with one row per item: its true class (-1 if unknown), that class's rank and
@@ -59,13 +78,25 @@ def predict(data: Path, classifier_folder: Path, device: str, threads: int, out:
     the share of items whose true class is the top one, or among the top five. For networks that
     predict a value: the true value, the prediction and its error; and mean errors and correlation.
 
+    Parameters
+    ----------
+    data, classifier_folder : Path
+    device : {"auto", "cpu", "cuda"}
+    threads : int
+    out : Path
+        Table to write (.tsv).
+    held_out : bool
+        Whether training items are seen by the networks of the folds that held them out.
+
     Raises
     ------
     InputError
-        If the items do not fit the network, or their classes are not the network's.
+        If the items do not fit the network, their classes are not the network's, or there are no
+        networks of folds.
     """
     use_cores(threads)
-    items, network = Items(data), Network.load(classifier_folder)
+    items = Items(data)
+    network = load_network(classifier_folder, items, by_fold=held_out)
     require_fit(items, network)
     rows, scores = (_classes if network.has_probabilities else _values)(items, network, device)
     write_tsv(pd.DataFrame(rows), out, digits=_DIGITS)
@@ -116,7 +147,10 @@ def _outputs(
     with progress(total=len(everything), desc="predict", unit="item") as bar:
         for numbers in np.array_split(everything, -(-len(everything) // size)):
             x = torch.from_numpy(items.read(numbers, network.slab)).to(device)
-            yield numbers, network.logits(x).double()
+            groups = by_model(network, [items.names[number] for number in numbers])
+            found = torch.cat([one.logits(x[rows]).double() for one, rows in groups])
+            order = [row for _, rows in groups for row in rows]
+            yield numbers, found[np.argsort(order)]
             bar.update(len(numbers))
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from torch import nn
 from preddiff.classifiers import convolutional
 from preddiff.classifiers.convolutional import ConvolutionalTraining
 from preddiff.classifiers.cross_validation import require_members, scores_of_classes
+from preddiff.classifiers.held_out import save_folds
+from preddiff.classifiers.network import Network, prepared
 from preddiff.classifiers.standardisation import Standardisation
-from preddiff.classifiers.stored import names_of_outputs, store_network
+from preddiff.classifiers.stored import check_and_save, names_of_outputs
 from preddiff.datasets.items import Items
 from preddiff.datasets.slab import slab_of
 from preddiff.devices import use_cores
@@ -44,8 +47,9 @@ def train_convolutional(data: Path, settings: ConvolutionalTraining, seed: int, 
     """Train a small network on the training items of a cohort.
 
     It is trained once for each fold, without the fold's items, and then on all training items.
-    Writes `cv.json`, `cv.tsv` (one row per training item), the weights and, last,
-    `classifier.json`.
+    Writes `cv.json`, `cv.tsv` (one row per training item), `folds` (the network of each fold), the
+    weights and, last, `classifier.json`. Networks of folds are always written: they are small, and
+    whether one of the explanations needs them does not change what is trained.
 
     Parameters
     ----------
@@ -79,23 +83,47 @@ def train_convolutional(data: Path, settings: ConvolutionalTraining, seed: int, 
         )
 
     with progress(total=(settings.folds + 1) * settings.epochs, desc="train", unit="epoch") as bar:
-        fold, held_out = _cross_validate(x, y, settings.folds, seed, partial(fit, count=bar.update))
+        found = _cross_validate(x, y, settings.folds, seed, partial(fit, count=bar.update))
         network = fit(np.arange(len(y)), bar.update)
     out.mkdir(parents=True, exist_ok=True)
-    write_tsv(_table(items, numbers, classes, y, fold, held_out), out / "cv.tsv")
-    scores = scores_of_classes(y, held_out.argmax(axis=1), held_out, fold, settings.folds)
+    write_tsv(_table(items, numbers, classes, y, found), out / "cv.tsv")
+    chosen = found.probabilities.argmax(axis=1)
+    scores = scores_of_classes(y, chosen, found.probabilities, found.fold, settings.folds)
     summary = {"classes": list(classes), "items": len(numbers), "folds": settings.folds}
     write_json({**summary, **scores}, out / "cv.json")
-    store_network(
-        network,
-        {"convolutional": about},
-        classes,
-        len(numbers),
-        x.shape[2:],
-        standardisation,
-        out,
+    classifier = partial(
+        Network,
+        architecture={"convolutional": about},
+        classes=classes,
+        space=x.shape[2:],
+        standardisation=standardisation,
         first_voxel=tuple(part.start for part in slab),
     )
+    sizes = len(y) - np.bincount(found.fold)
+    pairs = zip(found.networks, sizes, strict=True)
+    folds = [classifier(prepared(one), training_size=int(size)) for one, size in pairs]
+    names = [items.names[number] for number in numbers]
+    save_folds(out, folds, dict(zip(names, found.fold.tolist(), strict=True)))
+    check_and_save(classifier(prepared(network), training_size=len(numbers)), out)
+
+
+@dataclass(frozen=True)
+class _CrossValidation:
+    """What the networks of the folds say of the items that they have not seen.
+
+    Attributes
+    ----------
+    networks : list of nn.Module
+        By fold.
+    fold : int64 array (n,)
+        Fold in which each item is held out.
+    probabilities : float64 array (n, classes)
+        By the network of the fold.
+    """
+
+    networks: list[nn.Module]
+    fold: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
 
 
 def _cross_validate(
@@ -104,19 +132,21 @@ def _cross_validate(
     folds: int,
     seed: int,
     fit: Callable[[NDArray[np.int64]], nn.Module],
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Fold of each item (n,), and probabilities (n, classes) by the network without its fold."""
+) -> _CrossValidation:
+    """Train a network for each fold, and classify the fold's items."""
     from sklearn.model_selection import StratifiedKFold
 
     fold = np.empty(len(y), dtype=np.int64)
     found = np.empty((len(y), int(y.max()) + 1))
+    networks = []
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     for number, (train, test) in enumerate(splitter.split(np.zeros(len(y)), y)):
         network = fit(train)
+        networks.append(network)
         with torch.inference_mode():
             logits = network(torch.from_numpy(x[test])).double()
         fold[test], found[test] = number, torch.softmax(logits, 1).numpy()
-    return fold, found
+    return _CrossValidation(networks, fold, found)
 
 
 def _table(
@@ -124,20 +154,19 @@ def _table(
     numbers: NDArray[np.int64],
     classes: tuple[str, ...],
     y: NDArray[np.int64],
-    fold: NDArray[np.int64],
-    held_out: NDArray[np.float64],
+    found: _CrossValidation,
 ) -> pd.DataFrame:
     """One row per training item, with what the network that has not seen it says of it."""
-    chosen = held_out.argmax(axis=1)
+    chosen = found.probabilities.argmax(axis=1)
     return pd.DataFrame(
         {
             "item": [items.names[n] for n in numbers],
             "group": [items.groups[n] for n in numbers],
-            "fold": fold,
+            "fold": found.fold,
             "predicted": [classes[number] for number in chosen],
             **{
                 f"probability:{name}": column
-                for name, column in zip(classes, held_out.T, strict=True)
+                for name, column in zip(classes, found.probabilities.T, strict=True)
             },
             "correct": chosen == y,
         }

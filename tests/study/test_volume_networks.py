@@ -1,4 +1,4 @@
-"""Networks of volumes through Snakemake: your own, MONAI's, of several channels, and of a value."""
+"""Networks of volumes through Snakemake: your own, MONAI's, trained ones, channels, and values."""
 
 import json
 from pathlib import Path
@@ -94,6 +94,14 @@ def settings_of(table: Path, folder: Path) -> dict[str, Any]:
             "slab": own("log_odds", dataset="both", slices=[3, 10]),
             "age": own("age", dataset="both", outputs="value"),
             "three": own("three", dataset="sites"),
+            "trained": {
+                "kind": "convolutional",
+                "dataset": "both",
+                "slices": [3, 10],
+                "width": 2,
+                "epochs": 20,
+                "folds": 3,
+            },
             "resnet": {
                 "kind": "monai",
                 "dataset": "sites",
@@ -132,6 +140,14 @@ def settings_of(table: Path, folder: Path) -> dict[str, Any]:
                 "items": 1,
             },
             "gradient": {"method": "sensitivity", "classifier": "slab", "items": 2},
+            "unseen": {
+                **conditional,
+                "classifier": "trained",
+                "held_out": True,
+                "stride": 4,
+                "samples": 2,
+                "targets": ["probability:top-1", "probability:patient"],
+            },
             "years": {**conditional, "classifier": "age", "stride": 4, "samples": 2, "items": 2},
             "classes": {
                 "sampler": "grey",
@@ -210,6 +226,23 @@ def test_predictions_are_those_of_the_network(study: Path) -> None:
     assert np.allclose(found["prediction"][:, 0], expected[:3], atol=1e-5)
     odds = np.log(expected[:3] / (1 - expected[:3]))
     assert np.allclose(found["prediction"][:, 1], -odds, atol=1e-4)
+
+
+def test_subjects_are_explained_by_networks_that_have_not_seen_them(study: Path) -> None:
+    table = pd.read_csv(results(study) / "classifiers/trained/cv.tsv", sep="\t").set_index("item")
+    found = xr.open_zarr(results(study) / "relevance/unseen.zarr").load()
+    rows = [n for n, name in enumerate(found["item"].values) if str(name) in table.index]
+    own = table.loc[[str(name) for name in found["item"].values[rows]]]
+    assert len(own) == 12 and set(own["fold"]) == {0, 1, 2}
+    prediction = found["prediction"].values[rows]
+    assert np.allclose(prediction[:, 1], own["probability:patient"], atol=1e-5)
+    both = own[["probability:control", "probability:patient"]].to_numpy()
+    assert np.allclose(prediction[:, 0], both.max(axis=1), atol=1e-5)
+    # The class at the top is that of the same network, and deletion follows it.
+    assert (found["class_number"].values[rows, 0] == both.argmax(axis=1)).all()
+    deletion = results(study) / "tables/deletion-both-trained-held-out.tsv"
+    assert {*pd.read_csv(deletion, sep="\t")["map"]} == {"unseen", "random"}
+    assert not (results(study) / "tables/predictions-both-trained.tsv").exists()
 
 
 def test_maps_lie_on_the_scan(study: Path) -> None:

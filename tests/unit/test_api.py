@@ -1,5 +1,6 @@
 """The Python interface: what it refuses, and that it says why."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,24 @@ def test_wrong_classifiers(classifier, message: str) -> None:
 def test_channels_must_agree() -> None:
     with pytest.raises(preddiff.InputError, match="1 channels, the input has 3"):
         preddiff.explain(np.zeros((3, 6, 6)), means, preddiff.Conditional(GAUSSIAN), **SETTINGS)
+
+
+@pytest.mark.parametrize("classifier", [means, "linear"])
+def test_windows_that_are_foretold_are_warned_of(classifier) -> None:
+    if classifier == "linear":
+        classifier = preddiff.LinearClassifier(np.ones((1, 6, 6)), 0.0, ("a", "b"), 20, (0, 0))
+    # Sums of three waves: a pixel is known from those around it.
+    rows, columns = np.mgrid[:6, :6]
+    waves = np.stack([np.cos(rows / 2), np.sin(columns / 3), np.cos((rows + columns) / 4)])
+    items = np.einsum("ni,ixy->nxy", np.random.default_rng(1).normal(size=(200, 3)), waves)
+    foretold = preddiff.PatchGaussian.fit(items[:, None], l=4, patches=2000)
+    with pytest.warns(UserWarning, match="k = 2 .* Choose a larger k") as caught:
+        preddiff.explain(items[:1], classifier, preddiff.Conditional(foretold), **SETTINGS)
+    assert [one.filename for one in caught] == [__file__]
+    for sampler in (preddiff.Conditional(GAUSSIAN), preddiff.Grey(0.0)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            preddiff.explain(ITEMS[0], classifier, sampler, **SETTINGS)
 
 
 def test_relevance_is_signed_for_the_target() -> None:

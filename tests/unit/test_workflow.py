@@ -188,6 +188,24 @@ def test_there_are_curves_only_if_a_target_is_of_a_class(
     assert list(plan_of(settings).compared) == compared
 
 
+def test_what_is_said_of_unseen_items_is_in_tables_of_its_own(settings: dict[str, Any]) -> None:
+    one = settings["explanations"]["network-k5"]
+    settings["explanations"]["unseen"] = {**one, "held_out": True}
+    plan = plan_of(settings)
+    names = ["cohort-volume-network", "cohort-volume-network-held-out"]
+    assert [name for name in plan.predicted if "volume" in name] == names
+    for name, explanation, options in zip(
+        names, ("network-k5", "unseen"), ([], ["--held-out"]), strict=True
+    ):
+        assert plan.predictions_of(explanation) == [plan.table("predictions", name)]
+        assert plan.compared_explanations(name) == [explanation]
+        assert plan.models_arguments(plan.predicted[name]) == options
+        assert plan.models_arguments(plan.compared[name]) == options
+    del settings["explanations"]["network-k5"]
+    settings["figures"] = {}
+    assert [name for name in plan_of(settings).predicted if "volume" in name] == names[1:]
+
+
 def test_shards_cover_every_item_once(settings: dict[str, Any]) -> None:
     settings["explanations"]["conditional"]["items_per_job"] = 40
     plan = plan_of(settings)

@@ -73,7 +73,7 @@ rule fetch_weights:
 rule predict:
     """Classify all items of a dataset with a network, and compute its accuracy."""
     input:
-        data=lambda w: plan.data(*plan.predicted[w.predictions]),
+        data=lambda w: plan.data(*plan.predicted[w.predictions][:2]),
         classifier=lambda w: plan.classifier_file(plan.predicted[w.predictions][1]),
     output:
         table=f"{RESULTS}/tables/predictions-{{predictions}}.tsv",
@@ -99,10 +99,11 @@ rule predict:
     params:
         data=subpath(input.data, parent=True),
         classifier=subpath(input.classifier, parent=True),
+        models=lambda w: plan.models_arguments(plan.predicted[w.predictions]),
         code=of(plan.code_of_predictions, "predictions"),
     shell:
         "preddiff predict --data {params.data:q} --classifier {params.classifier:q} "
-        "--threads {threads} --out {output.table:q} 2>&1 | tee {log:q}"
+        "{params.models:q} --threads {threads} --out {output.table:q} 2>&1 | tee {log:q}"
 
 
 rule gaussian:

@@ -179,6 +179,7 @@ rule deletion:
         classifier=subpath(input.classifier, parent=True),
         data=subpath(input.data, parent=True),
         gaussian=subpath(input.gaussian, parent=True),
+        models=lambda w: plan.models_arguments(plan.compared[w.deletion]),
         k=lambda w: study.explanations[plan.filling_explanation(w.deletion)].window_side,
         orders=study.random_orders,
         seed=study.seed,
@@ -186,7 +187,7 @@ rule deletion:
     shell:
         "preddiff deletion {params.stores:q} --classifier {params.classifier:q} "
         "--data {params.data:q} --gaussian {params.gaussian:q} --k {params.k} "
-        "--random-orders {params.orders} --seed {params.seed} --threads {threads} "
+        "{params.models:q} --random-orders {params.orders} --seed {params.seed} --threads {threads} "
         "--out {output.table:q} --summary {output.summary:q} --curves {output.curves:q} "
         "2>&1 | tee {log:q}"
 

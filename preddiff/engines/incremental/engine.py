@@ -133,8 +133,7 @@ class Incremental(Dense):
             # Whatever torch or the network raises: whole passes may still work.
             if is_out_of_memory(error):
                 raise InputError(too_little_memory(item)) from error
-            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-            _report_dense(f"{kind}{error}")
+            _report_dense(str(error) if isinstance(error, InputError) else _failure(error))
             return
         for node, operation in network.whole_map_operations.items():
             print(f"from {node} ({operation}) on, whole maps are computed", file=sys.stderr)
@@ -173,6 +172,11 @@ def _channels_last(x: Tensor) -> Tensor:
     """Store the channels of each unit next to each other, since they are gathered as rows."""
     layout = {4: torch.channels_last, 5: torch.channels_last_3d}
     return x.contiguous(memory_format=layout[x.ndim])
+
+
+def _failure(error: Exception) -> str:
+    first = str(error).partition("\n")[0]
+    return f"its operations fail if they are evaluated one by one ({type(error).__name__}: {first})"
 
 
 def _report_dense(reason: str) -> None:

@@ -179,7 +179,9 @@ def _spans(shape: Sequence[int], others: Sequence[Sequence[int]]) -> bool:
 def _each(function: Callable[[Any], Any], value: Any) -> Any:
     """Apply a function to a value, or to each part of one that has several."""
     if isinstance(value, tuple | list) and not isinstance(value, torch.Size):
-        return tuple(_each(function, part) for part in value)
+        parts = [_each(function, part) for part in value]
+        # Networks join lists, such as shapes, which does not work with a list and a tuple.
+        return parts if isinstance(value, list) else tuple(parts)
     return function(value)
 
 

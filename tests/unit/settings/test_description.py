@@ -14,8 +14,8 @@ def test_each_explanation_is_described() -> None:
     sentences = describe(study)
     assert [text.partition(":")[0] for text in sentences] == list(study.explanations)
     assert (
-        "conditional: logistic on volumes of cohort, by prediction difference analysis (conditional "
-        "sampler, windows of side 3)." in sentences
+        "conditional: logistic on volumes of cohort, by prediction difference analysis "
+        "(conditional sampler, windows of side 3)." in sentences
     )
     assert (
         "network-k5: volume-network on 6 volumes of cohort, by prediction difference analysis "

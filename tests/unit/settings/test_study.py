@@ -112,7 +112,11 @@ def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
             0.02,
             "explanations.marginal.accuracy: classifier 'logistic' is linear, and is explained",
         ),
-        ("explanations.digits-k1.held_out", True, "'network' has no models of folds: remove it"),
+        (
+            "explanations.digits-k1.held_out",
+            True,
+            r"'network' has no models of folds, .*convolutional, .*svm.*: remove held_out",
+        ),
         ("explanations.digits-k1.nifti", True, "NIfTI files are written for volumes only"),
         ("explanations.digits-k1.sampler", "location", "by location .grid. needs volumes"),
         ("explanations.digits-k1.dataset", "cohort", "dataset 'cohort' contains volumes of one"),
@@ -350,3 +354,30 @@ def test_what_a_model_predicts_is_not_regressed_out(
         validate(Study, changed(given, "classifiers.own", model), "configuration")
     model["regress_out"] = [{"group": "age", "age": "group"}[column]]
     validate(Study, changed(given, "classifiers.own", model), "configuration")
+
+
+@pytest.mark.parametrize(
+    ("targets", "classes", "message"),
+    [
+        (None, "abc", "for probability:c, since there are more than two classes"),
+        (["logit:a", "probability:b"], "abc", "for probability:b, since"),
+        (["logit:a", "logit:b"], "abc", None),
+        (["probability:b"], "ab", None),
+    ],
+)
+def test_exact_probabilities_are_refused_if_there_are_more_than_two_classes(
+    targets: list[str] | None, classes: str, message: str | None
+) -> None:
+    explanation = {"classifier": "logistic", "sampler": "grey", "estimator": "exact"}
+    found = {
+        "study": "three",
+        "datasets": {"cohort": {"table": "people.tsv", "classes": [*classes]}},
+        "classifiers": {"logistic": {"kind": "logistic", "dataset": "cohort"}},
+        "samplers": {"grey": {"kind": "grey"}},
+        "explanations": {"exact": {**explanation, "targets": targets}},
+    }
+    if message is None:
+        validate(Study, found, "test")
+        return
+    with pytest.raises(InputError, match=rf"explanations\.exact\.estimator: .*{message}"):
+        validate(Study, found, "test")

@@ -361,7 +361,8 @@ def test_any_failure_of_an_operation_leads_to_whole_passes(table, monkeypatch, c
     block = next(iter(dense.windows.blocks(30)))
     expected, found = (e.expectations(images()[:1], ["item 0"], block) for e in (dense, ours))
     np.testing.assert_array_equal(found.change, expected.change)
-    assert "evaluated densely: IndexError: no such unit\n" in capsys.readouterr().err
+    message = "densely: its operations fail if they are evaluated one by one (IndexError: no such "
+    assert f"{message}unit)\n" in capsys.readouterr().err
 
 
 def test_too_little_memory_for_the_trial_is_said(monkeypatch, capsys) -> None:

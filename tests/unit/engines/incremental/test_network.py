@@ -183,6 +183,29 @@ def test_arguments_by_name_and_numbers_on_the_left() -> None:
     assert not ours.whole_map_operations
 
 
+class Excitation(nn.Module):
+    """Squeeze and excitation as in MONAI, which joins lists of numbers to a shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool3d(1)
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c = x.shape[:2]
+        scale = self.linear(self.pool(x).view(b, c)).view([b, c] + [1] * (x.ndim - 2))
+        return x * scale
+
+
+def test_shapes_may_be_joined_from_lists() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv3d(3, 4, 3), nn.ReLU(), Excitation(), nn.Flatten(), nn.Linear(4 * 5 * 6 * 4, 3)
+    )
+    space = (7, 8, 6)
+    require_equal(randomised(network), space, 2, places(space, 2), ("1",))
+
+
 class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
