@@ -38,7 +38,7 @@ NUMBERS = [
         for name in (
             "held_out", "linear", "linear_nodes", "linear_scores", "linear_training",
             "logistic", "nuisance", "regression", "ridge", "svm", "cross_validation",
-            "convolutional", "monai", "module",
+            "convolutional", "efficientnet_lite", "monai", "module",
             "network", "network_nodes", "digits", "hooks", "layers", "precision",
             "readout", "standardisation",
             "activations", "excitation", "excitation_rules",
@@ -49,7 +49,7 @@ NUMBERS = [
         f"datasets/{name}.py"
         for name in (
             "items", "slab", "images", "pictures", "annotations", "image_store", "volumes",
-            "nuisance", "digits", "phantom", "oasis",
+            "nuisance", "digits", "phantom", "oasis", "imagenet", "photographs",
         )
     ),
 ]  # fmt: skip
@@ -87,6 +87,11 @@ MAKE_NO_NUMBERS = {
     "datasets.phantom.PhantomCohort.number_of_items": _PLANNED,
     "datasets.oasis.OasisCohort.table_settings": _PLANNED,
     "datasets.oasis.OasisCohort.number_of_items": _PLANNED,
+    "datasets.photographs.PhotographSet.channels": _PLANNED,
+    "datasets.photographs.PhotographSet.table_settings": _PLANNED,
+    "datasets.photographs.PhotographSet.preparation_with": _PLANNED,
+    "datasets.photographs.PhotographSet.number_of_items": _PLANNED,
+    "datasets.photographs.PhotographSet._installed": _TEXT,
 }
 FIGURES = "figure"
 
@@ -105,6 +110,7 @@ MORE = {
         "explained": {"kind": "explanation-network", "classifier": "network", "classes": ["3"]},
         "ridge": {"kind": "ridge", "dataset": "cohort"},
         "svm": {"kind": "svm", "dataset": "cohort"},
+        "efficientnet": {"kind": "efficientnet-lite"},
         "monai": {
             "kind": "monai", "dataset": "cohort", "network": "DenseNet121", "weights": "own.pth",
         },
@@ -163,8 +169,8 @@ def _roots() -> dict[str, list[str]]:
         found |= {f"deletion {name}": plan.code_of_deletion(name) for name in plan.compared}
         found |= {f"concepts {name}": plan.code_of_concepts(name) for name in plan.explaining}
         for command in (
-            "phantom", "fetch-oasis", "prepare", "prepare-images", "prepare-digits", "gaussian",
-            "relevance", "nifti", "localise", "localise-images", "foretold",
+            "phantom", "fetch-oasis", "photographs", "prepare", "prepare-images", "prepare-digits",
+            "gaussian", "relevance", "nifti", "localise", "localise-images", "foretold",
         ):  # fmt: skip
             found[command] = workflow.code_of(command)
         for name in plan.redrawing:
