@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from preddiff.storage.provenance import (
     digest_code,
     digest_json,
 )
+from tests.unit.configurations import every_kind
 
 PACKAGE = Path(preddiff.__file__).parent
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -95,7 +95,7 @@ MAKE_NO_NUMBERS = {
 }
 FIGURES = "figure"
 
-# The default study, and kinds that it does not have.
+# Kinds that the studies which come with the project do not have.
 MORE = {
     "datasets": {
         "images": {"images": "images"},
@@ -110,7 +110,6 @@ MORE = {
         "explained": {"kind": "explanation-network", "classifier": "network", "classes": ["3"]},
         "ridge": {"kind": "ridge", "dataset": "cohort"},
         "svm": {"kind": "svm", "dataset": "cohort"},
-        "efficientnet": {"kind": "efficientnet-lite"},
         "monai": {
             "kind": "monai", "dataset": "cohort", "network": "DenseNet121", "weights": "own.pth",
         },
@@ -144,8 +143,7 @@ def _module(path: Path) -> str:
 
 
 def _study() -> Study:
-    text = (PACKAGE.parent / "config/config.yaml").read_text()
-    found = yaml.safe_load(text)
+    found = every_kind()
     for section, objects in MORE.items():
         found[section] |= objects
     return validate(Study, found, "config.yaml")
