@@ -81,8 +81,9 @@ class Plan(Tables):
 
     def table_of(self, dataset: str) -> str:
         """Table of a dataset's items: the user's, or one that a rule writes."""
-        given = self.study.datasets[dataset].given_table
-        return str(given) if given else f"{self.results}/cohorts/{dataset}/participants.tsv"
+        one = self.study.datasets[dataset]
+        written = f"{self.results}/{one.table_path.format(dataset=dataset)}"
+        return str(one.given_table or written)
 
     def table_settings(self, dataset: str) -> str:
         """Settings of the subcommand that writes a dataset's table."""
@@ -94,7 +95,9 @@ class Plan(Tables):
 
     def image_files(self, data: str) -> list[str]:
         """Files that a store of images depends on."""
-        return self.files_of(self.image_stores[data][0])
+        dataset = self.image_stores[data][0]
+        is_written = self.study.datasets[dataset].table_command is not None
+        return [*([self.table_of(dataset)] if is_written else []), *self.files_of(dataset)]
 
     def files_of(self, dataset: str) -> list[str]:
         """Files that a data store depends on, if they exist and Snakemake can track them."""
@@ -114,8 +117,9 @@ class Plan(Tables):
             resize=None if resize == "as-is" else int(resize),
             crop=None if crop == "None" else int(crop),
         )
-        images = self.study.datasets[dataset]
-        return write_settings(images=images.preparation, geometry=geometry)
+        table = Path(self.table_of(dataset))
+        images = self.study.datasets[dataset].preparation_with(table)
+        return write_settings(images=images, geometry=geometry)
 
     # Classifiers
 

@@ -35,6 +35,8 @@ class DatasetSettings(Settings):
         Subcommand that writes its data store.
     table_command : str, optional
         Subcommand that writes the table of its items, if the user does not provide one.
+    table_path : str
+        Where it writes that, within the results; contains `{dataset}`.
     dimensions : int
         Number of spatial axes of its items.
     space : tuple of int, optional
@@ -47,6 +49,7 @@ class DatasetSettings(Settings):
     source: ClassVar[str]
     command: ClassVar[str]
     table_command: ClassVar[str | None] = None
+    table_path: ClassVar[str] = "cohorts/{dataset}/participants.tsv"
     dimensions: ClassVar[int]
     space: ClassVar[tuple[int, ...] | None] = None
     needs_geometry: ClassVar[bool] = False
@@ -55,6 +58,10 @@ class DatasetSettings(Settings):
     def preparation(self) -> Settings:
         """Settings of the subcommand that writes the data store."""
         return self
+
+    def preparation_with(self, table: Path) -> Settings:
+        """Settings of the subcommand that writes the data store, with a table that a rule wrote."""
+        return self.preparation
 
     @property
     def table_settings(self) -> Settings | None:

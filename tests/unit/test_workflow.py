@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from preddiff.paths import distinct_names, pattern, trackable
 from preddiff.settings.base import validate
 from preddiff.settings.study import Study
 from preddiff.workflow import Plan, growing
+from tests.unit.configurations import every_kind
 
 ROOT = Path(__file__).parents[2]
 # Few letters, so that names often begin or end like others.
@@ -26,8 +26,7 @@ def plan_of(settings: dict[str, Any]) -> Plan:
 
 @pytest.fixture
 def settings() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    return found
+    return every_kind()
 
 
 @given(st.lists(st.lists(names, min_size=1, max_size=4).map(tuple)))
@@ -88,7 +87,11 @@ def test_default_study_keeps_its_paths(settings: dict[str, Any]) -> None:
     assert plan.gaussian_of("digits-k1") == "digits-l5-conditional"
     assert plan.predictions_of("digits-k1") == [f"{results}/tables/predictions-digits-network.tsv"]
     assert plan.predictions_of("conditional") == []
-    assert list(plan.compared) == ["cohort-volume-network", "digits-network"]
+    assert list(plan.compared) == [
+        "cohort-volume-network",
+        "photographs-efficientnet",
+        "digits-network",
+    ]
     assert plan.filling_explanation("digits-network") == "digits-conditional"
     wanted = plan.everything()
     assert f"{results}/tables/localisation-logistic-summary.tsv" in wanted
@@ -317,6 +320,20 @@ def test_an_explanation_network_is_made_from_another_network(settings: dict[str,
         assert f"{folder}/{name}/cv.json" in wanted
     # A change of the network's own code changes what explains it.
     assert plan.code_of_classifier("three") != plan.code_of_classifier("photos")
+
+
+def test_photographs_are_written_before_they_are_read(settings: dict[str, Any]) -> None:
+    plan = plan_of(settings)
+    sheet = "results/phantom/photographs/photographs/photographs.tsv"
+    assert plan.datasets_with_table_from("photographs") == ["photographs", "patches"]
+    assert plan.table_of("photographs") == sheet
+    assert plan.image_files("photographs-256-224") == [sheet]
+    images = json.loads(plan.image_settings("photographs-256-224"))
+    assert images["images"]["images"] == sheet
+    assert images["geometry"] == {"resize": 256, "crop": 224}
+    assert json.loads(plan.table_settings("photographs"))["names"] == ["chelsea", "coffee"]
+    assert plan.sampled_data_of("photographs").endswith("data/patches-256-224.zarr/zarr.json")
+    assert plan.table_of("cohort") == "results/phantom/cohorts/cohort/participants.tsv"
 
 
 def test_patterns_match_names_and_nothing_else() -> None:

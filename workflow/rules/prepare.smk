@@ -110,6 +110,25 @@ rule prepare_images:
         "2>&1 | tee {log:q}"
 
 
+rule photographs:
+    """Write photographs that come with Python packages, and a sheet of them."""
+    output:
+        f"{RESULTS}/photographs/{{dataset}}/photographs.tsv",
+    log:
+        f"{RESULTS}/logs/photographs-{{dataset}}.log",
+    wildcard_constraints:
+        dataset=pattern(plan.datasets_with_table_from("photographs")),
+    conda:
+        "../../envs/preddiff.yaml"
+    params:
+        settings=of(plan.table_settings, "dataset"),
+        folder=subpath(output[0], parent=True),
+        code=code_of("photographs"),
+    shell:
+        "preddiff photographs --settings {params.settings:q} --out {params.folder:q} "
+        "2>&1 | tee {log:q}"
+
+
 rule prepare_digits:
     """Write scikit-learn's digits as a Zarr store."""
     output:
@@ -133,4 +152,5 @@ rule prepare_digits:
 # Too short for separate jobs on a cluster.
 localrules:
     fetch_oasis,
+    photographs,
     prepare_digits,

@@ -1,5 +1,6 @@
 """Rewriting of traced networks, so that fewer operations are left to be computed."""
 
+import copy
 import operator
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+_ZERO_PADDINGS = (nn.ZeroPad2d, nn.ZeroPad3d)
 _FUNCTIONS: dict[Any, Any] = {F.conv2d: nn.Conv2d, F.conv3d: nn.Conv3d}
 _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _NORM_ARGUMENTS = (
@@ -18,11 +20,12 @@ _NORM_ARGUMENTS = (
 
 
 def rewritten(graph: fx.GraphModule) -> fx.GraphModule:
-    """Make modules of functional convolutions, and fold batch normalisation into convolutions."""
+    """Make modules of functional convolutions, and fold normalisation and padding into them."""
     for node in graph.graph.nodes:
         if node.op == "call_function" and node.target in _FUNCTIONS:
             _make_module(graph, node)
     _fold_batch_norms(graph)
+    _fold_paddings(graph)
     # Weights are read by modules now.
     graph.graph.eliminate_dead_code()
     return graph
@@ -85,6 +88,35 @@ def _fold_batch_norms(graph: fx.GraphModule) -> None:
             modules[str(before.target)] = folded
             node.replace_all_uses_with(before)
             graph.graph.erase_node(node)
+
+
+def _fold_paddings(graph: fx.GraphModule) -> None:
+    """Fold padding by zeros, as much before as after, into the convolution after it.
+
+    A convolution that pads itself reads boxes from the maps; otherwise each box is copied first.
+    """
+    modules = dict(graph.named_modules())
+    for node in list(graph.graph.nodes):
+        if node.op != "call_module" or type(modules[str(node.target)]) not in CONVOLUTIONS:
+            continue
+        before, convolution = node.all_input_nodes[0], modules[str(node.target)]
+        if before.op != "call_module" or len(before.users) > 1:
+            continue
+        # From the last axis to the first, the numbers before and after.
+        padding = getattr(modules[str(before.target)], "padding", ())
+        if (
+            type(modules[str(before.target)]) in _ZERO_PADDINGS
+            and padding[::2] == padding[1::2]
+            and min(padding) >= 0
+            and convolution.padding_mode == "zeros"
+            and not any(convolution.padding)
+            and _calls(graph, node.target) == 1
+        ):
+            folded = copy.copy(convolution)
+            folded.padding = padding[::-2]
+            graph.set_submodule(str(node.target), folded)
+            node.replace_input_with(before, before.all_input_nodes[0])
+            graph.graph.erase_node(before)
 
 
 def _batch_norm(graph: fx.GraphModule, node: fx.Node) -> Any:

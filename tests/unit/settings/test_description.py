@@ -24,6 +24,6 @@ def test_each_explanation_is_described() -> None:
 
 
 def test_other_methods_have_no_windows() -> None:
-    study = validate(Study, read_yaml(CONFIG / "config.yaml"), "config.yaml")
+    study = validate(Study, read_yaml(CONFIG / "digits.yaml"), "digits.yaml")
     digits = next(text for text in describe(study) if text.startswith("digits-sensitivity"))
     assert digits == "digits-sensitivity: network on 40 images of digits, by sensitivity."

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from preddiff.errors import InputError
 from preddiff.settings.base import validate
 from preddiff.settings.study import Study, load
+from tests.unit.configurations import every_kind
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "mri.yaml", "oasis.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", "digits.yaml", "mri.yaml", "oasis.yaml"])
 def test_configurations_that_come_with_the_project_are_valid(name: str) -> None:
     load(ROOT / "config" / name)
 
@@ -34,8 +34,7 @@ def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def settings() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    return found
+    return every_kind()
 
 
 def changed(settings: dict[str, Any], path: str, value: Any) -> dict[str, Any]:

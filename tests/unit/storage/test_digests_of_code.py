@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from preddiff.storage.provenance import (
     digest_code,
     digest_json,
 )
+from tests.unit.configurations import every_kind
 
 PACKAGE = Path(preddiff.__file__).parent
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -38,7 +38,7 @@ NUMBERS = [
         for name in (
             "held_out", "linear", "linear_nodes", "linear_scores", "linear_training",
             "logistic", "nuisance", "regression", "ridge", "svm", "cross_validation",
-            "convolutional", "monai", "module",
+            "convolutional", "efficientnet_lite", "monai", "module",
             "network", "network_nodes", "digits", "hooks", "layers", "precision",
             "readout", "standardisation",
             "activations", "excitation", "excitation_rules",
@@ -49,7 +49,7 @@ NUMBERS = [
         f"datasets/{name}.py"
         for name in (
             "items", "slab", "images", "pictures", "annotations", "image_store", "volumes",
-            "nuisance", "digits", "phantom", "oasis",
+            "nuisance", "digits", "phantom", "oasis", "imagenet", "photographs",
         )
     ),
 ]  # fmt: skip
@@ -88,10 +88,15 @@ MAKE_NO_NUMBERS = {
     "datasets.phantom.PhantomCohort.number_of_items": _PLANNED,
     "datasets.oasis.OasisCohort.table_settings": _PLANNED,
     "datasets.oasis.OasisCohort.number_of_items": _PLANNED,
+    "datasets.photographs.PhotographSet.channels": _PLANNED,
+    "datasets.photographs.PhotographSet.table_settings": _PLANNED,
+    "datasets.photographs.PhotographSet.preparation_with": _PLANNED,
+    "datasets.photographs.PhotographSet.number_of_items": _PLANNED,
+    "datasets.photographs.PhotographSet._installed": _TEXT,
 }
 FIGURES = "figure"
 
-# The default study, and kinds that it does not have.
+# Kinds that the studies which come with the project do not have.
 MORE = {
     "datasets": {
         "images": {"images": "images"},
@@ -139,8 +144,7 @@ def _module(path: Path) -> str:
 
 
 def _study() -> Study:
-    text = (PACKAGE.parent / "config/config.yaml").read_text()
-    found = yaml.safe_load(text)
+    found = every_kind()
     for section, objects in MORE.items():
         found[section] |= objects
     return validate(Study, found, "config.yaml")
@@ -164,8 +168,8 @@ def _roots() -> dict[str, list[str]]:
         found |= {f"deletion {name}": plan.code_of_deletion(name) for name in plan.compared}
         found |= {f"concepts {name}": plan.code_of_concepts(name) for name in plan.explaining}
         for command in (
-            "phantom", "fetch-oasis", "prepare", "prepare-images", "prepare-digits", "gaussian",
-            "relevance", "nifti", "localise", "localise-images", "foretold", "findings",
+            "phantom", "fetch-oasis", "photographs", "prepare", "prepare-images", "prepare-digits",
+            "gaussian", "relevance", "nifti", "localise", "localise-images", "foretold", "findings",
         ):  # fmt: skip
             found[command] = workflow.code_of(command)
         for name in plan.redrawing:

@@ -36,7 +36,8 @@ class PaddedByModule(nn.Conv2d):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.pad = nn.ZeroPad2d((0, 1, 0, 1))
+        # As TensorFlow pads: to the same size, and less before than after where that is odd.
+        self.pad = nn.ZeroPad2d((0, 1, 0, 1) if self.stride == (2, 2) else 1)
 
     def forward(self, x: Tensor) -> Tensor:
         options = (self.stride, self.padding, self.dilation, self.groups)
@@ -143,6 +144,35 @@ def test_batch_normalisation_is_folded_into_functional_convolutions(convolution)
         graph.get_submodule(str(n.target)) for n in graph.graph.nodes if n.op == "call_module"
     ]
     assert not any(isinstance(module, nn.BatchNorm2d) for module in modules)
+
+
+def test_symmetric_padding_by_zeros_is_folded_into_convolutions() -> None:
+    graph = rewritten(traced(randomised(lite(PaddedByModule))))
+    modules = [
+        graph.get_submodule(str(n.target)) for n in graph.graph.nodes if n.op == "call_module"
+    ]
+    left = [one.padding for one in modules if isinstance(one, nn.ZeroPad2d)]
+    assert left == [(0, 1, 0, 1)] * 2
+    own = [one.padding for one in modules if isinstance(one, nn.Conv2d)]
+    assert own == [(0, 0), (1, 1), (1, 1), (1, 1), (0, 0), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.ZeroPad2d((2, 2, 1, 1)), nn.Conv2d(3, 4, 3, 2)),
+        (nn.ZeroPad2d(1), nn.Conv2d(3, 4, 3, padding=1)),
+        (nn.ZeroPad2d(-1), nn.Conv2d(3, 4, 3)),
+        (nn.ConstantPad2d(1, 0.5), nn.Conv2d(3, 4, 3)),
+        (nn.ReflectionPad2d(1), nn.Conv2d(3, 4, 3)),
+    ],
+    ids=lambda layers: type(layers[0]).__name__ + str(layers[0].padding),
+)
+def test_padding_before_a_convolution(layers: tuple[nn.Module, ...]) -> None:
+    torch.manual_seed(0)
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
+    network = randomised(nn.Sequential(*layers, *head))
+    require_equal(network, SPACES[2], K, places(SPACES[2], K))
 
 
 def test_squeeze_and_excitation_is_computed_on_whole_maps_from_there_on() -> None:
