@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from preddiff.classifiers.held_out import held_out, save_folds
 from preddiff.classifiers.linear import LinearClassifier
@@ -14,7 +15,11 @@ from preddiff.datasets.items import Items
 from preddiff.engines.held_out import ByModel
 from preddiff.engines.linear import Exact
 from preddiff.errors import InputError
+from preddiff.methods.sensitivity import Sensitivity
 from preddiff.samplers.grey import Grey
+from preddiff.stages.map import compute_maps
+from preddiff.stages.open_maps import open_maps
+from preddiff.storage.inputs import Inputs
 from preddiff.targets import Target
 from preddiff.windows import Windows
 from tests.unit.datasets.stores import write_store
@@ -82,6 +87,26 @@ def test_expectations_are_those_of_the_models_that_have_not_seen_an_item(
         for array in ("reference", "change", "variance"):
             wanted = getattr(expected, array)[0]
             assert getattr(found, array)[number] == pytest.approx(wanted, abs=1e-12)
+
+
+def test_gradients_are_weights_of_the_models_that_have_not_seen_an_item(
+    items: Items, tmp_path: Path
+) -> None:
+    ALL.save(tmp_path / "model")
+    save_folds(tmp_path / "model", FOLDS, FOLD_OF)
+    method = Sensitivity(
+        method="sensitivity", classifier="model", targets=["logit:yes"], held_out=True, device="cpu"
+    )
+    store = tmp_path / "maps.zarr"
+    open_maps(Inputs(items.path, tmp_path / "model"), method, 0, store)
+    compute_maps(store)
+    found = xr.open_zarr(store)
+    for number, model in enumerate(MODELS):
+        weights = np.abs(model.weights[0])
+        assert found["relevance"].values[number, 0] == pytest.approx(weights, rel=1e-6)
+        logit = (model.weights * X[number]).sum() + model.intercept
+        logit += model.nuisance.coefficients[0, 0] * (number - 3)
+        assert found["prediction"].values[number, 0] == pytest.approx(logit, rel=1e-5)
 
 
 def test_facts_of_an_item_tell_its_model_and_its_nuisance_variables(

@@ -16,7 +16,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import conv3d, linear
 
+from preddiff.classifiers import digits
 from preddiff.classifiers.convolutional import ConvolutionalTraining
+from preddiff.classifiers.standardisation import Standardisation
+from preddiff.classifiers.stored import load_classifier, store_network
+from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.evaluation.predictions import read_predictions
 from preddiff.methods.captum import Captum
@@ -293,6 +297,19 @@ def test_masks_of_items_that_are_optimised_together_are_those_of_their_networks(
     compute_maps(tmp_path / "fold.zarr")
     expected = xr.open_zarr(tmp_path / "fold.zarr")["relevance"].values
     assert found["relevance"].values[own] == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+def test_networks_that_the_study_did_not_cross_validate_are_refused(
+    study: Path, tmp_path: Path
+) -> None:
+    plain = Standardisation((0.0,), (1.0,), 2)
+    network = digits.build(2)
+    store_network(network, {"digits": 2}, tuple("0123456789"), 9, (8, 8), plain, tmp_path)
+    items = Items(study / "data.zarr")
+    load_classifier(tmp_path, items)
+    message = r"the classifier has no models of folds, .*: remove held_out, or choose one of these"
+    with pytest.raises(InputError, match=message):
+        load_classifier(tmp_path, items, by_fold=True)
 
 
 def test_a_network_of_a_fold_that_changes_starts_its_items_anew(
