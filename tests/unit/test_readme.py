@@ -10,7 +10,8 @@ from preddiff.settings.base import validate
 from preddiff.settings.study import Study
 from preddiff.targets import check_target
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 
 
 def test_example_runs(capsys) -> None:
@@ -94,6 +95,19 @@ def test_networks_of_volumes_are_valid() -> None:
         "densenet": True,
         "age": False,
     }
+
+
+def test_photographs_of_ones_own_are_valid() -> None:
+    text = (ROOT / "docs/photographs.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.S)
+    explained = {"classifier": "efficientnet", "dataset": "photographs", "sampler": "patches"}
+    study = {
+        "study": "docs",
+        **yaml.safe_load(example),
+        "explanations": {"one": {**explained, "k": 10, "l": 14}},
+    }
+    found = validate(Study, study, "photographs.md")
+    assert found.sampled_dataset(found.explanations["one"]) == "patches"
 
 
 def test_targets_are_valid() -> None:
