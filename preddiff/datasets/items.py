@@ -161,14 +161,16 @@ class Items:
         return (total + float(rest.sum(dtype=np.float64))) / (count + len(rest)) * self.scale
 
     def training_moments(
-        self, slab: Slices | None = None
+        self, slab: Slices | None = None, numbers: NDArray[np.integer] | None = None
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Compute mean and standard deviation of each channel over all training items.
+        """Compute mean and standard deviation of each channel over training items.
 
         Parameters
         ----------
         slab : tuple of slice, optional
             Part of the items, one slice per axis; by default all.
+        numbers : int array, optional
+            Those of the items; by default all training items.
 
         Returns
         -------
@@ -176,7 +178,7 @@ class Items:
             One number per channel. The deviation of a constant channel is 1, so that it can be
             divided by.
         """
-        numbers = np.flatnonzero(self.training)
+        numbers = np.flatnonzero(self.training) if numbers is None else numbers
         means, squares = [], []
         for number in numbers:
             (values,) = self.read([int(number)], slab).astype(np.float64)

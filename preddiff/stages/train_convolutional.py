@@ -73,39 +73,63 @@ def train_convolutional(data: Path, settings: ConvolutionalTraining, seed: int, 
     numbers = np.flatnonzero(items.training)
     y = items.class_numbers[numbers]
     require_members(settings.folds, y, classes)
-    standardisation = Standardisation(*items.training_moments(slab), len(slab))
-    x = standardisation.image(torch.from_numpy(items.read(numbers, slab))).numpy()
+    x = items.read(numbers, slab)
     about = {"width": settings.width, "channels": x.shape[1], "space": list(x.shape[2:])}
 
-    def fit(chosen: NDArray[np.int64], count: Callable[[int], object]) -> nn.Module:
-        network = convolutional.build(settings.width, x.shape[1], x.shape[2:], len(classes))
-        return convolutional.train(
-            network, x[chosen], y[chosen], epochs=settings.epochs, seed=seed, progress=count
+    def fit(chosen: NDArray[np.int64], count: Callable[[int], object]) -> _Fitted:
+        # What is held out must not be in the moments either.
+        moments = items.training_moments(slab, numbers[chosen])
+        standardisation = Standardisation(*moments, len(slab))
+        network = convolutional.train(
+            convolutional.build(settings.width, x.shape[1], x.shape[2:], len(classes)),
+            standardisation.image(torch.from_numpy(x[chosen])).numpy(),
+            y[chosen],
+            epochs=settings.epochs,
+            seed=seed,
+            progress=count,
         )
+        return _Fitted(network, standardisation)
 
     with progress(total=(settings.folds + 1) * settings.epochs, desc="train", unit="epoch") as bar:
         found = _cross_validate(x, y, settings.folds, seed, partial(fit, count=bar.update))
-        network = fit(np.arange(len(y)), bar.update)
+        of_all = fit(np.arange(len(y)), bar.update)
     out.mkdir(parents=True, exist_ok=True)
     write_tsv(_table(items, numbers, classes, y, found), out / "cv.tsv")
     chosen = found.probabilities.argmax(axis=1)
     scores = scores_of_classes(y, chosen, found.probabilities, found.fold, settings.folds)
     summary = {"classes": list(classes), "items": len(numbers), "folds": settings.folds}
     write_json({**summary, **scores}, out / "cv.json")
-    classifier = partial(
-        Network,
-        architecture={"convolutional": about},
-        classes=classes,
-        space=x.shape[2:],
-        standardisation=standardisation,
-        first_voxel=tuple(part.start for part in slab),
-    )
+
+    def classifier(fitted: _Fitted, training_size: int) -> Network:
+        return Network(
+            prepared(fitted.network),
+            architecture={"convolutional": about},
+            classes=classes,
+            training_size=training_size,
+            space=x.shape[2:],
+            standardisation=fitted.standardisation,
+            first_voxel=tuple(part.start for part in slab),
+        )
+
     sizes = len(y) - np.bincount(found.fold)
-    pairs = zip(found.networks, sizes, strict=True)
-    folds = [classifier(prepared(one), training_size=int(size)) for one, size in pairs]
+    folds = [classifier(one, int(n)) for one, n in zip(found.fitted, sizes, strict=True)]
     names = [items.names[number] for number in numbers]
     save_folds(out, folds, dict(zip(names, found.fold.tolist(), strict=True)))
-    check_and_save(classifier(prepared(network), training_size=len(numbers)), out)
+    check_and_save(classifier(of_all, len(numbers)), out)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A trained network, and how its input is standardised."""
+
+    network: nn.Module
+    standardisation: Standardisation
+
+    def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probabilities of the classes for items as they are stored, (n, classes)."""
+        with torch.inference_mode():
+            logits = self.network(self.standardisation.image(torch.from_numpy(x))).double()
+        return torch.softmax(logits, 1).numpy()
 
 
 @dataclass(frozen=True)
@@ -114,7 +138,7 @@ class _CrossValidation:
 
     Attributes
     ----------
-    networks : list of nn.Module
+    fitted : list of _Fitted
         By fold.
     fold : int64 array (n,)
         Fold in which each item is held out.
@@ -122,7 +146,7 @@ class _CrossValidation:
         By the network of the fold.
     """
 
-    networks: list[nn.Module]
+    fitted: list[_Fitted]
     fold: NDArray[np.int64]
     probabilities: NDArray[np.float64]
 
@@ -132,22 +156,19 @@ def _cross_validate(
     y: NDArray[np.int64],
     folds: int,
     seed: int,
-    fit: Callable[[NDArray[np.int64]], nn.Module],
+    fit: Callable[[NDArray[np.int64]], _Fitted],
 ) -> _CrossValidation:
     """Train a network for each fold, and classify the fold's items."""
     from sklearn.model_selection import StratifiedKFold
 
     fold = np.empty(len(y), dtype=np.int64)
     found = np.empty((len(y), int(y.max()) + 1))
-    networks = []
+    fitted = []
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     for number, (train, test) in enumerate(splitter.split(np.zeros(len(y)), y)):
-        network = fit(train)
-        networks.append(network)
-        with torch.inference_mode():
-            logits = network(torch.from_numpy(x[test])).double()
-        fold[test], found[test] = number, torch.softmax(logits, 1).numpy()
-    return _CrossValidation(networks, fold, found)
+        fitted.append(fit(train))
+        fold[test], found[test] = number, fitted[-1].probabilities(x[test])
+    return _CrossValidation(fitted, fold, found)
 
 
 def _table(
