@@ -215,6 +215,19 @@ def test_bad_settings_are_refused_by_name(
         validate(Study, changed(settings, path, value), "configuration")
 
 
+def test_windows_cannot_overlap_a_slab_that_is_all_that_the_sampler_is_given(
+    settings: dict[str, Any],
+) -> None:
+    settings["samplers"]["conditional"]["surroundings"] = "input"
+    validate(Study, settings, "configuration")
+    settings["explanations"]["k2"]["beyond_slab"] = True
+    message = "explanations.k2.beyond_slab: .* because sampler 'conditional' is given the slab only"
+    with pytest.raises(InputError, match=message):
+        validate(Study, settings, "configuration")
+    settings["explanations"]["k2"]["beyond_slab"] = False
+    validate(Study, settings, "configuration")
+
+
 def explained(**changes: Any) -> dict[str, Any]:
     return {
         "kind": "explanation-network", "classifier": "network", "classes": ["3"], **changes
