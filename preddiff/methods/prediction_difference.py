@@ -76,7 +76,7 @@ class WindowSettings(TargetSettings):
     block: Positive | None = Field(
         None,
         description="number of windows per block, the unit of work that is stored and resumed; "
-        "default: 131072 for linear classifiers, or fewer if l is larger than 7, and 1024 for "
+        "default: 131072 for linear classifiers, or fewer if surroundings are large, and 1024 for "
         "networks; with an accuracy, a block is a level",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(

@@ -81,7 +81,7 @@ class ExpectationStore(FilledStore):
     def __init__(self, path: Path, mode: Literal["r", "r+"] = "r") -> None:
         super().__init__(path, mode)
         with reading_metadata(path):
-            self.windows = stored_windows(self.about)
+            self.windows = stored_windows(self.about, self.about["stride"])
             self.blocks = list(self.windows.blocks(self.about["block"]))
 
     def missing(self, item: int) -> list[Box]:

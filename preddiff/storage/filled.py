@@ -68,21 +68,22 @@ def reference_variable(items: int, targets: int) -> Variable:
     )
 
 
-def stored_windows(about: Mapping[str, Any]) -> Windows:
+def stored_windows(about: Mapping[str, Any], stride: int) -> Windows:
     """Return the windows of an expectation store, in the part of the items that has windows.
 
     Parameters
     ----------
     about : mapping
         Attributes of the store.
+    stride : int
     """
     space = tuple(about["space"])
     margins = about.get(MARGINS)
     if margins is None:
-        return Windows(space, about["k"], about["stride"])
+        return Windows(space, about["k"], stride)
     seen = tuple(slice(before, before + n) for (before, _), n in zip(margins, space, strict=True))
     whole = tuple(part.stop + after for (_, after), part in zip(margins, seen, strict=True))
-    return Windows(whole, about["k"], about["stride"], seen=seen)
+    return Windows(whole, about["k"], stride, seen=seen)
 
 
 class FilledStore:

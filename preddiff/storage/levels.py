@@ -129,7 +129,7 @@ class LevelStore(FilledStore):
     def __init__(self, path: Path, mode: Literal["r", "r+"] = "r") -> None:
         super().__init__(path, mode)
         with reading_metadata(path):
-            self.windows = stored_windows(self.about)
+            self.windows = stored_windows(self.about, 1)
             self.accuracy = float(self.about["accuracy"])
             size = self.about["training_size"], len(self.about["classes"])
             self.refinement = Refinement(
