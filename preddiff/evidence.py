@@ -131,9 +131,10 @@ def relevance(evidence: NDArray[np.floating], windows: Windows) -> FloatArray:
 
     Returns
     -------
-    float64 array (..., *windows.space)
+    float64 array (..., *space)
+        Of the voxels that the classifier sees.
     """
-    return windows.sum_over_windows(evidence) / windows.counts
+    return windows.cut(windows.sum_over_windows(evidence)) / windows.cut(windows.counts)
 
 
 def standard_error(evidence_error: NDArray[np.floating], windows: Windows) -> FloatArray:
@@ -146,9 +147,11 @@ def standard_error(evidence_error: NDArray[np.floating], windows: Windows) -> Fl
 
     Returns
     -------
-    float64 array (..., *windows.space)
+    float64 array (..., *space)
+        Of the voxels that the classifier sees.
     """
-    return np.sqrt(windows.sum_over_windows(np.square(evidence_error))) / windows.counts
+    variance = windows.cut(windows.sum_over_windows(np.square(evidence_error)))
+    return np.sqrt(variance) / windows.cut(windows.counts)
 
 
 @dataclass(frozen=True)

@@ -357,7 +357,8 @@ class Refinement:
         """
         windows = self.windows
         size = windows.k ** len(windows.space)
-        independent = windows.sum_over_windows(size * of_means) / np.square(windows.counts)
+        total = windows.cut(windows.sum_over_windows(size * of_means))
+        independent = total / np.square(windows.cut(windows.counts))
         return np.sqrt(np.minimum(independent, relevance(of_values, windows)))
 
     @cached_property
@@ -365,7 +366,9 @@ class Refinement:
         """What an error of each window does to the map, relative to one in the interior."""
         windows = self.windows
         size = windows.k ** len(windows.space)
-        return size * windows.sum_in_windows(1 / np.square(windows.counts))
+        # Voxels that the classifier does not see are not in the map.
+        per_voxel = windows.padded(1 / np.square(windows.cut(windows.counts)))
+        return size * windows.sum_in_windows(per_voxel)
 
     def _allotment(self, drawn: Drawn, estimate: Estimate) -> "_Allotment":
         """What more draws would bring.

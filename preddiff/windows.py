@@ -137,6 +137,11 @@ class Windows:
     the end of the input, one more window is added there, so that each voxel is in a window. The
     windows may be those of a part of the input: then they start at its first voxel.
 
+    The classifier may see less than the part that has windows, such as a slab of a volume. Windows
+    then overlap the border of what it sees (`overlapping`). All voxels of such a window are
+    redrawn, given everything outside of it, but the target depends on those inside only: its
+    evidence is that of the voxels inside, where those of the window outside are unknown too.
+
     Parameters
     ----------
     space : tuple of int
@@ -148,27 +153,35 @@ class Windows:
     part : tuple of slice, optional
         Part of the input that has windows; default: all of it. The other voxels are known, but no
         window contains them.
+    seen : tuple of slice, optional
+        Part of the input that the classifier sees, inside the part that has windows; default: all
+        of that.
 
     Raises
     ------
     InputError
-        If a window does not fit into the part, or the part into the input, or there are gaps
-        between windows (`stride` > `k`).
+        If a window does not fit into the part, or the part into the input, or what the classifier
+        sees into the part, or there are gaps between windows (`stride` > `k`).
     """
 
     space: tuple[int, ...]
     k: int
     stride: int = 1
     part: tuple[slice, ...] | None = None
+    seen: tuple[slice, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check that the windows fit into the input, or its part."""
-        sides = tuple(one.stop - one.start for one in self.region)
+        sides = _sides(self.region)
         ends = zip(self.region, self.space, strict=True)
         if any(one.start < 0 or one.stop > n for one, n in ends):
             raise InputError(
-                f"the part {', '.join(f'{one.start}:{one.stop}' for one in self.region)} is "
-                f"outside an input of {_by(self.space)} voxels"
+                f"the part {_ranges(self.region)} is outside an input of {_by(self.space)} voxels"
+            )
+        if any(before < 0 or after < 0 for before, after in self.margins):
+            raise InputError(
+                f"the classifier sees {_ranges(self.view)} of an input whose part "
+                f"{_ranges(self.region)} has windows, which does not contain it"
             )
         if self.k < 1 or self.k > min(sides):
             raise InputError(
@@ -181,24 +194,63 @@ class Windows:
                 f"choose a stride between 1 and {self.k}"
             )
 
+    @classmethod
+    def overlapping(
+        cls, space: tuple[int, ...], k: int, stride: int, seen: tuple[slice, ...]
+    ) -> "Windows":
+        """Return all windows that contain a voxel of what the classifier sees; see `Windows`.
+
+        They extend beyond it by up to k - 1 voxels along each axis, where the input does. At stride
+        1, each of its voxels that is k - 1 voxels or more from the borders of the input is in k^d
+        windows.
+        """
+        part = tuple(
+            slice(max(0, one.start - k + 1), min(n, one.stop + k - 1))
+            for one, n in zip(seen, space, strict=True)
+        )
+        return cls(space, k, stride, part, None if part == seen else seen)
+
     @cached_property
     def region(self) -> tuple[slice, ...]:
         """The part of the input that has windows, one slice per axis."""
         return self.part or tuple(slice(0, n) for n in self.space)
 
+    @cached_property
+    def view(self) -> tuple[slice, ...]:
+        """The part of the input that the classifier sees, one slice per axis."""
+        return self.seen or self.region
+
+    @property
+    def margins(self) -> tuple[tuple[int, int], ...]:
+        """How far windows extend before and after what the classifier sees, along each axis."""
+        return tuple(
+            (seen.start - own.start, own.stop - seen.stop)
+            for seen, own in zip(self.view, self.region, strict=True)
+        )
+
     def cropped(self, box: tuple[slice, ...]) -> "Windows":
         """Return the same windows in a box of the input, which contains all of them."""
+
+        def inside(part: tuple[slice, ...]) -> tuple[slice, ...]:
+            return tuple(
+                slice(own.start - one.start, own.stop - one.start)
+                for own, one in zip(part, box, strict=True)
+            )
+
         space = tuple(one.stop - one.start for one in box)
-        part = tuple(
-            slice(own.start - one.start, own.stop - one.start)
-            for own, one in zip(self.region, box, strict=True)
-        )
-        return replace(self, space=space, part=part)
+        seen = None if self.seen is None else inside(self.seen)
+        return replace(self, space=space, part=inside(self.region), seen=seen)
 
     def cut(self, x: Voxels) -> Voxels:
-        """Return a view of the part of an input (..., *space) that has windows."""
-        place: Any = (..., *self.region)
+        """Return a view of the part of an input (..., *space) that the classifier sees."""
+        place: Any = (..., *self.view)
         return x[place]
+
+    def padded(self, values: FloatArray) -> FloatArray:
+        """Return values (..., *view) of what the classifier sees as (..., *space), 0 elsewhere."""
+        found = np.zeros((*values.shape[: -len(self.space)], *self.space))
+        self.cut(found)[...] = values
+        return found
 
     @cached_property
     def alone(self) -> "Windows":
@@ -275,6 +327,30 @@ class Windows:
     def first_voxels(self, block: Block) -> IntArray:
         """Return the first voxels of a block's windows, in its order, shape (n, dimensions)."""
         return np.stack([s[i] for s, i in zip(self.starts, block.index.T, strict=True)], axis=1)
+
+    @cached_property
+    def box(self) -> tuple[int, ...]:
+        """Sides of the boxes that contain what a classifier sees of windows; see `boxes`."""
+        return tuple(min(self.k, side) for side in _sides(self.view))
+
+    def boxes(self, block: Block) -> IntArray:
+        """Return boxes that contain what the classifier sees of a block's windows.
+
+        The box of a window inside what it sees is the window. That of another one is moved inside,
+        so that all have the same sides (`box`): it also contains voxels that are not redrawn.
+
+        Returns
+        -------
+        int64 array (n, dimensions)
+            First voxels of the boxes, in what the classifier sees.
+        """
+        room = np.subtract(_sides(self.view), self.box)
+        return np.clip(self.first_voxels(block) - self.corner, 0, room)
+
+    @property
+    def corner(self) -> IntArray:
+        """First voxel of what the classifier sees, (dimensions,)."""
+        return np.array([one.start for one in self.view], dtype=np.int64)
 
     @property
     def everything(self) -> Box:
@@ -356,13 +432,13 @@ class Surroundings:
         return self.windows.first_voxels(block) - self.first_voxels(block)
 
 
-def offsets(side: int, space: tuple[int, ...], channels: int = 1) -> IntArray:
+def offsets(side: int | tuple[int, ...], space: tuple[int, ...], channels: int = 1) -> IntArray:
     """Return the offsets of a patch's voxels from its first voxel, in a flattened input.
 
     Parameters
     ----------
-    side : int
-        Side of the patch.
+    side : int or tuple of int
+        Side of the patch, or its side along each axis.
     space : tuple of int
         Spatial shape of the input.
     channels : int
@@ -372,7 +448,8 @@ def offsets(side: int, space: tuple[int, ...], channels: int = 1) -> IntArray:
     -------
     int64 array (channels * side**d,), in C order of (channel, *patch).
     """
-    box = np.indices((channels,) + (side,) * len(space)).reshape(len(space) + 1, -1)
+    sides = (side,) * len(space) if isinstance(side, int) else side
+    box = np.indices((channels, *sides)).reshape(len(space) + 1, -1)
     return np.asarray(np.ravel_multi_index(tuple(box), (channels, *space)), dtype=np.int64)
 
 
@@ -403,6 +480,14 @@ def _boxes(shape: tuple[int, ...], size: int) -> Iterator[tuple[slice, ...]]:
         yield tuple(
             slice(c * s, min((c + 1) * s, n)) for c, s, n in zip(corner, step, shape, strict=True)
         )
+
+
+def _sides(part: tuple[slice, ...]) -> tuple[int, ...]:
+    return tuple(one.stop - one.start for one in part)
+
+
+def _ranges(part: tuple[slice, ...]) -> str:
+    return ", ".join(f"{one.start}:{one.stop}" for one in part)
 
 
 def _by(space: tuple[int, ...]) -> str:

@@ -347,7 +347,19 @@ class Plan(Tables):
         given: dict[str, Any] = {"gaussian": sampler.gaussian}
         if sampler.depends_on_location:
             given["slab"] = self.slab_of(explanation)
+            given["margin"] = self._margin_of(gaussian)
         return write_settings(**given, l=getattr(self.study.explanations[explanation], "l", None))
+
+    def _margin_of(self, gaussian: str) -> int:
+        """How far beyond the slab windows are centred that are drawn from a Gaussian."""
+        sides = [0]
+        for name in self.redrawing:
+            windows = self.study.explanations[name].part(WindowSettings)
+            if self.gaussian_of(name) == gaussian and windows.goes_beyond_slab(
+                self.sampler_of(name)
+            ):
+                sides.append(windows.k)
+        return max(sides) // 2
 
     # Code of tables
 

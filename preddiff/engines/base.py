@@ -48,8 +48,8 @@ class Engine(Protocol):
         Parameters
         ----------
         x : float32 array (n, channels, *space)
-            Inputs of the classifier, or larger parts of the items whose part `windows.region` is
-            the classifier's input: samplers see all of it, the classifier its input only.
+            Inputs of the classifier, or larger parts of the items whose part `windows.view` is the
+            classifier's input: samplers see all of it, the classifier its input only.
         items : sequence of str
             Names.
         block : Block

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from preddiff.classifiers.standardisation import Standardisation
 from preddiff.engines.base import Progress, no_progress, over_draws, over_parts, require_finite
+from preddiff.engines.seen import seen_draws, seen_voxels
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
-from preddiff.samplers.draws import Sampler, window_voxels
+from preddiff.samplers.draws import Sampler
 from preddiff.windows import Block, FloatArray, Windows
 
 Nodes = Callable[[Tensor, str], Tensor]
@@ -38,7 +39,7 @@ class Dense:
         item to the values of the targets (n, targets).
     sampler : Sampler
     windows : Windows
-        Of what the sampler sees; the classifier sees the part of it that has windows.
+        Of what the sampler sees; the classifier sees the part `windows.view` of it.
     samples : int
         Number S of draws.
     seed : int
@@ -71,8 +72,7 @@ class Dense:
     ) -> None:
         self.nodes = nodes
         self.sampler = sampler
-        self.sampled_windows = windows
-        self.windows = windows.alone
+        self.windows = windows
         self.samples = samples
         self.seed = seed
         self.device = torch.device(device)
@@ -114,7 +114,7 @@ class Dense:
     def _item(
         self, x: Tensor, item: str, block: Block, progress: Progress, samples: int
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        image = self.sampled_windows.cut(x).contiguous().to(self.device)
+        image = self.windows.cut(x).contiguous().to(self.device)
         if self.standardisation is not None:
             image = self.standardisation.image(image)
 
@@ -122,13 +122,12 @@ class Dense:
             draws = draws.to(self.device)
             if self.standardisation is not None:
                 draws = self.standardisation.patches(draws)
+            draws = seen_draws(image, draws, self.windows, part)
             reference, values = self._all_passes(image, draws, part, item, progress)
             changes = values.reshape(part.size, draws.shape[1], -1) - reference
             return reference, *over_draws(changes)
 
-        found = over_parts(
-            evaluate, self.sampler, x, item, self.sampled_windows, block, samples, self.seed
-        )
+        found = over_parts(evaluate, self.sampler, x, item, self.windows, block, samples, self.seed)
         references, means, variances = zip(*found, strict=True)
         shape = (-1, *block.shape)
         return (
@@ -143,7 +142,7 @@ class Dense:
         """Values of the targets: of the input (targets,), and (windows * draws, targets)."""
         # A copy, for a network may change its input in place.
         reference = self._evaluate(x[None].clone(), item)[0]
-        voxels = torch.from_numpy(window_voxels(self.windows, block, len(x))).to(self.device)
+        voxels = torch.from_numpy(seen_voxels(self.windows, block, len(x))).to(self.device)
         samples = draws.shape[1]
         flat = draws.reshape(-1, draws.shape[2])
         found: list[Tensor] = []

@@ -204,7 +204,7 @@ class Exact:
     sampler : Sampler
         With a normal shift or finitely many values; see `preddiff.samplers.exact_form`.
     windows : Windows
-        Of what the sampler sees; the classifier sees the part of it that has windows.
+        Of what the sampler sees; the classifier sees the part `windows.view` of it.
     targets : sequence of Target
 
     Raises
@@ -261,8 +261,7 @@ class Exact:
 
     def _shift(self, block: Block, output: int) -> Shift:
         # Voxels around the classifier's input do not change its output.
-        weights = np.zeros((self.classifier.channels, *self.windows.space))
-        self.windows.cut(weights)[...] = self.classifier.maps[output]
+        weights = self.windows.padded(self.classifier.maps[output])
         if isinstance(self.sampler, HasNormalShift):
             return NormalShift(*self.sampler.normal_shift(weights, self.windows, block))
         operator = window_sums(weights, self.windows, block)
@@ -312,7 +311,7 @@ class Samples:
     classifier : LinearClassifier
     sampler : Sampler
     windows : Windows
-        Of what the sampler sees; the classifier sees the part of it that has windows.
+        Of what the sampler sees; the classifier sees the part `windows.view` of it.
     targets : sequence of Target
     samples : int
         Number S of draws.
@@ -339,7 +338,8 @@ class Samples:
         # A softmax depends on all outputs.
         is_softmax = not all(classifier.has_exact_expectation(target) for target in targets)
         explained = [classifier.output_of(target.label)[0] for target in targets]
-        self._outputs = range(len(classifier.maps)) if is_softmax else sorted({*explained})
+        outputs = range(len(classifier.maps)) if is_softmax else sorted({*explained})
+        self._weights = {number: windows.padded(classifier.maps[number]) for number in outputs}
 
     def expectations(
         self,
@@ -364,13 +364,12 @@ class Samples:
         self, x: NDArray[np.float32], item: str, outputs: FloatArray, block: Block
     ) -> list[tuple[FloatArray, FloatArray]]:
         """Mean and variance (windows,) of each target's change for an item."""
-        seen, windows = self.windows.cut(x), self.windows.alone
 
         def evaluate(part: Block, draws: Tensor) -> list[tuple[FloatArray, FloatArray]]:
-            voxels = window_voxels(windows, part, len(x))
+            voxels = window_voxels(self.windows, part, len(x))
             shifts = {
-                number: _shifts(draws.numpy(), seen, self.classifier.maps[number], voxels)
-                for number in self._outputs
+                number: _shifts(draws.numpy(), x, weights, voxels)
+                for number, weights in self._weights.items()
             }
             return [over_draws(self._changes(one, outputs, shifts)) for one in self.targets]
 

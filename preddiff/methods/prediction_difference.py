@@ -37,6 +37,8 @@ Estimator = Literal["exact", "samples"]
 
 # Default windows per block: seconds of work for linear classifiers, minutes for networks.
 _BLOCK_EXACT_FORM, _BLOCK = 131_072, 1024
+# Windows of a block times voxels of their surroundings, for linear classifiers: 1 GB.
+_NUMBERS_OF_BLOCK = 2**26
 DEFAULT_ACCURACY, _SAMPLES = 0.02, 10
 
 # Estimator, in the provenance of expectations, that draws windows level by level.
@@ -74,8 +76,8 @@ class WindowSettings(TargetSettings):
     block: Positive | None = Field(
         None,
         description="number of windows per block, the unit of work that is stored and resumed; "
-        "default: 131072 for linear classifiers, 1024 for networks; with an accuracy, a block is a "
-        "level",
+        "default: 131072 for linear classifiers, or fewer if surroundings are large, and 1024 for "
+        "networks; with an accuracy, a block is a level",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="device that networks run on; auto uses a GPU if there is one"
@@ -90,6 +92,15 @@ class WindowSettings(TargetSettings):
         description="arithmetic of networks; tf32 needs a GPU; bfloat16 shifts maps: with an "
         "accuracy, some draws are made in float32 too, from which the shift is corrected, and what "
         "remains of it is part of the error",
+    )
+
+    beyond_slab: bool | None = Field(
+        None,
+        description="whether windows may overlap the borders of the slab that a classifier of "
+        "volumes sees, where the volume continues: then all voxels of the slab are in equally many "
+        "windows, and its first and last slices do not stand out; false: windows lie inside the "
+        "slab, as in the paper; default: true, unless the sampler has `surroundings: input`. This "
+        "makes no difference where a classifier sees whole items",
     )
 
     @model_validator(mode="after")
@@ -161,9 +172,27 @@ class WindowSettings(TargetSettings):
             raise InputError(no_exact_form(classifier.has_exact_form, drawn if has_form else ()))
         return self.estimator or ("samples" if drawn or not has_form else "exact")
 
+    def goes_beyond_slab(self, sampler: SamplerSettings) -> bool:
+        """Return whether windows may overlap the borders of a slab: as set, or the default.
+
+        Raises
+        ------
+        InputError
+            If they shall, but the sampler is given the slab only.
+        """
+        if self.beyond_slab and not sampler.sees_items:
+            raise InputError(
+                "beyond_slab: windows cannot overlap the borders of the slab, because the sampler "
+                "is given the slab only: remove beyond_slab, or the sampler's surroundings: input"
+            )
+        return sampler.sees_items if self.beyond_slab is None else self.beyond_slab
+
     def block_for(self, classifier: Classifier) -> int:
         """Return the number of windows per block that is set, or the default for a classifier."""
-        return self.block or (_BLOCK_EXACT_FORM if classifier.has_exact_form else _BLOCK)
+        if self.block or not classifier.has_exact_form:
+            return self.block or _BLOCK
+        patch = classifier.channels * (self.l or self.k) ** len(classifier.space)
+        return max(1, min(_BLOCK_EXACT_FORM, _NUMBERS_OF_BLOCK // patch))
 
 
 def no_exact_form(linear: bool, targets: Sequence[str] = ()) -> str:
@@ -306,6 +335,7 @@ def provenance(
     classifier: Classifier,
     sampler: SamplerSettings,
     targets: Sequence[Target],
+    windows: Windows,
     seed: int,
 ) -> dict[str, Any]:
     """Return what expectations depend on, besides items, sampler, classifier and code.
@@ -313,9 +343,12 @@ def provenance(
     An accuracy is not part of it: what is drawn at each level does not depend on it.
     """
     estimator = settings.estimator_for(classifier, sampler, targets)
+    # Nothing more where windows lie inside the classifier's input.
+    place = {} if windows.seen is None else {"beyond_slab": True}
     if settings.accuracy_for(classifier) is not None:
         return {
             **settings.about_models,
+            **place,
             "k": settings.k,
             "estimator": LEVELS,
             "seed": seed,
@@ -324,6 +357,7 @@ def provenance(
         }
     found: dict[str, Any] = {
         **settings.about_models,
+        **place,
         "k": settings.k,
         "stride": settings.stride_or_default,
         "block": settings.block_for(classifier),
@@ -347,7 +381,7 @@ class Request:
         Part of the items that the engine is given: the classifier's input, and what the sampler
         sees around it.
     windows : Windows
-        Windows of the classifier's input, in this part.
+        In this part.
     targets : tuple of Target
     classes : mapping of str to sequence of int
         By item: the number of each target's class.

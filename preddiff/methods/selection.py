@@ -12,7 +12,7 @@ from preddiff.classifiers.network import Network
 from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.methods.base import MethodSettings, TargetSettings
-from preddiff.methods.prediction_difference import ExpectationSettings, WindowSettings
+from preddiff.methods.prediction_difference import ExpectationSettings
 from preddiff.samplers.base import Sources
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.provenance import digest_json
@@ -191,15 +191,19 @@ def code_of_maps(method: MethodSettings, classifier: Any) -> tuple[str, ...]:
     )
 
 
-def windows_of(items: Items, classifier: AnyClassifier, settings: WindowSettings) -> Windows:
-    """Return the windows of a classifier's input, as a part of the items.
+def windows_of(items: Items, classifier: AnyClassifier, settings: ExpectationSettings) -> Windows:
+    """Return the windows of items by which a classifier, of a part of them, is explained.
 
     Raises
     ------
     InputError
         If they do not fit.
     """
-    return Windows(items.space, settings.k, settings.stride_or_default, classifier.slab)
+    windows = settings.windows
+    sizes = items.space, windows.k, windows.stride_or_default, classifier.slab
+    if windows.goes_beyond_slab(settings.sampler):
+        return Windows.overlapping(*sizes)
+    return Windows(*sizes)
 
 
 def sources_of(
@@ -226,8 +230,8 @@ def sources_of(
         If windows or surroundings do not fit.
     """
     donors = items if inputs.donors is None else Items(inputs.donors)
-    windows, l = settings.windows, settings.windows.l
-    around = settings.sampler.context(windows_of(items, classifier, windows), l)
+    l = settings.windows.l
+    around = settings.sampler.context(windows_of(items, classifier, settings), l)
     return Sources(donors, classifier.slab, l, inputs.gaussian, seed, around)
 
 

@@ -32,7 +32,8 @@ class Sources:
     seed : int
         Seed of the study.
     around : tuple of slice, optional
-        Part of the explained items that draws depend on; default: the slab.
+        Part of the explained items that the sampler is given: what has windows, and what draws
+        depend on; default: the slab.
     """
 
     items: Items
@@ -44,7 +45,7 @@ class Sources:
 
     @property
     def context(self) -> tuple[slice, ...]:
-        """Part of the explained items that draws depend on: the slab, and what is around it."""
+        """Part of the explained items that the sampler is given: the slab, and what is around."""
         return self.around or self.slab
 
     @property
@@ -87,6 +88,11 @@ class SamplerSettings(Settings):
         """Whether draws depend on the location in the items, which then have to be aligned."""
         return False
 
+    @property
+    def sees_items(self) -> bool:
+        """Whether it may be given what lies beside the classifier's input."""
+        return True
+
     def input_files(self) -> list[Path]:
         """List the user's files that it depends on."""
         return []
@@ -96,14 +102,15 @@ class SamplerSettings(Settings):
         return True
 
     def context(self, windows: Windows, l: int | None) -> tuple[slice, ...]:
-        """Return the part of the items that draws depend on; by default, the classifier's input.
+        """Return the part of the items that has windows, and what draws depend on around it.
 
-        The sampler is then given this part of an item, and the windows in it.
+        The sampler is then given this part of an item, and the windows in it. By default, draws
+        depend on nothing around the part that has windows.
 
         Parameters
         ----------
         windows : Windows
-            Those of the classifier's input, as a part of the items.
+            Those of the items.
         l : int, optional
             Side of the surroundings.
 

@@ -30,8 +30,8 @@ class ConditionalSettings(SamplerSettings, GaussianSettings):
         "item",
         description="what the surroundings of a window may contain. item: all of the item, so that "
         "draws are conditioned on what lies beside the slab that a classifier sees; input: only "
-        "the classifier's input, as in version 0.1. This makes no difference where a classifier "
-        "sees whole items",
+        "the classifier's input, as in version 0.1, so that windows lie inside it, too. This makes "
+        "no difference where a classifier sees whole items",
     )
 
     @property
@@ -51,6 +51,11 @@ class ConditionalSettings(SamplerSettings, GaussianSettings):
     def has_exact_form(self, dimensions: int) -> bool:
         """Whether draws are normal, which they are unless they are clipped."""
         return not self.clips(dimensions)
+
+    @property
+    def sees_items(self) -> bool:
+        """Whether surroundings may contain what lies beside the classifier's input."""
+        return self.surroundings == "item"
 
     def context(self, windows: Windows, l: int | None) -> tuple[slice, ...]:
         """The surroundings of all windows."""

@@ -82,12 +82,13 @@ def fit_gaussian(
     seed: int,
     threads: int,
     out: Path,
+    margin: int | None = None,
 ) -> None:
     """Fit and store a patch Gaussian.
 
     The store holds `mean` and `covariance` in float64 (conditioning inverts the covariance); by
-    location they have a leading axis `cell`, over the cells that patches around the slab's voxels
-    belong to.
+    location they have a leading axis `cell`, over the cells that patches around the slab's voxels,
+    and around those near it, belong to.
 
     Parameters
     ----------
@@ -101,6 +102,9 @@ def fit_gaussian(
     seed, threads : int
     out : Path
         Store to write, which appears when complete.
+    margin : int, optional
+        How far beyond the slab the centres of windows may be, which chooses cells, too; default:
+        half of `l`, since windows are not larger.
     """
     items = Items(data)
     everywhere, span = fit_everywhere(items, settings, l, seed, threads)
@@ -116,8 +120,12 @@ def fit_gaussian(
         if settings.grid is None:
             _write_everywhere(folder, everywhere, provenance)
         else:
-            provenance["slab"] = slab.model_dump(mode="json")
-            _write_located(folder, items, everywhere, settings, slab, seed, provenance)
+            margin = l // 2 if margin is None else margin
+            provenance |= {"slab": slab.model_dump(mode="json"), "margin": margin}
+            centres = tuple(
+                slice(part.start - margin, part.stop + margin) for part in slab_of(items, slab)
+            )
+            _write_located(folder, items, everywhere, settings, centres, seed, provenance)
         update_attributes(folder, {RANGE: span})
 
 
@@ -233,13 +241,13 @@ def _write_located(
     items: Items,
     everywhere: PatchGaussian,
     settings: GaussianSettings,
-    slab: Slab,
+    centres: tuple[slice, ...],
     seed: int,
     provenance: Mapping[str, object],
 ) -> None:
     assert settings.grid is not None
     grid = Grid(items.space, settings.grid)
-    cells = _cells_of(grid, slab_of(items, slab), everywhere.l)
+    cells = _cells_of(grid, centres, everywhere.l)
     p = len(everywhere.mean)
     strength = settings.strength or float(p)
     ids = {"cell": ("cell", np.array([cell for cell, _ in cells]))}
@@ -304,15 +312,15 @@ def _digest(parts: list[tuple[FloatArray, FloatArray]]) -> str:
 Box = tuple[range, ...]
 
 
-def _cells_of(grid: Grid, slab: tuple[slice, ...], l: int) -> list[tuple[int, Box]]:
-    """Cells that hold centres of patches of side `l` around voxels of a slab, with their starts.
+def _cells_of(grid: Grid, centres: tuple[slice, ...], l: int) -> list[tuple[int, Box]]:
+    """Cells that hold some centres of patches of side `l`, with the starts of their patches.
 
-    Patches extend beyond the slab, and are shifted to stay inside the volume. The starts of a
-    cell's patches are those of all the volume.
+    Patches are shifted to stay inside the volume. The starts of a cell's patches are those of all
+    the volume.
     """
     axes = [
         _cells_along(n, cells, part, l)
-        for n, cells, part in zip(grid.space, grid.cells, slab, strict=True)
+        for n, cells, part in zip(grid.space, grid.cells, centres, strict=True)
     ]
     return [
         (

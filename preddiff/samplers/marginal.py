@@ -45,14 +45,14 @@ class MarginalSettings(SamplerSettings):
                 f"donors, chosen at random, for {DONOR_BYTES / 1e6:.0f} MB hold no more",
                 file=sys.stderr,
             )
-        donors = items.read_stored(chosen, sources.slab)
+        donors = items.read_stored(chosen, sources.context)
         return Marginal(donors, [items.names[n] for n in chosen], items.scale)
 
 
 def _donors(sources: Sources) -> IntArray:
     """Numbers of the items that become donors, ascending."""
     training = sources.training
-    size = sources.items.read_stored(training[:1], sources.slab).nbytes
+    size = sources.items.read_stored(training[:1], sources.context).nbytes
     # Two at least, so that every item has another one.
     count = max(2, DONOR_BYTES // max(1, size))
     if len(training) <= count:

@@ -62,7 +62,10 @@ class ModuleSettings(SamplerSettings):
 
 
 class TrainingItems:
-    """The training items of a dataset, as the classifier sees them.
+    """The training items of a dataset, as the sampler is given items.
+
+    They are cut to the part that has windows: of classifiers that see a slab of the items, the slab
+    and, unless windows have to lie inside it, k - 1 slices more on each side.
 
     Parameters
     ----------
@@ -84,7 +87,7 @@ class TrainingItems:
 
     def __getitem__(self, number: int) -> Tensor:
         """Read a training item, as a float32 tensor (channels, *space)."""
-        found = self._sources.items.read([self._numbers[number]], self._sources.slab)
+        found = self._sources.items.read([self._numbers[number]], self._sources.context)
         return torch.from_numpy(found[0])
 
 

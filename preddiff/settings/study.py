@@ -207,6 +207,12 @@ class Study(Settings):
         sampler = self.samplers[name]
         if sampler.needs_surroundings:
             _check_surroundings(where, name, explanation)
+        if getattr(explanation, "beyond_slab", None) and not sampler.sees_items:
+            raise ValueError(
+                f"{where}.beyond_slab: windows cannot overlap the borders of the slab, because "
+                f"sampler '{name}' is given the slab only: remove beyond_slab, or the sampler's "
+                "surroundings: input"
+            )
         if getattr(explanation, "estimator", None) == "exact":
             _check_exact(where, name, sampler, classifier)
             drawn = self._softmax_targets(explanation, classifier)

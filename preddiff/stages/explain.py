@@ -296,7 +296,7 @@ def _request(store: ExpectationStore | LevelStore) -> tuple[Items, AnyClassifier
     request = Request(
         settings.sampler.build(sources),
         sources.context,
-        windows_of(items, classifier, windows).cropped(sources.context),
+        windows_of(items, classifier, settings).cropped(sources.context),
         tuple(Target.parse(text) for text in store.targets),
         dict(zip(store.items, numbers.tolist(), strict=True)),
         seed,

@@ -1,6 +1,7 @@
 """Stage gaussian: fit the patch Gaussian on the training items."""
 
 import argparse
+from typing import Annotated
 
 from pydantic import Field
 
@@ -19,6 +20,11 @@ class GaussianOfPatches(Settings):
     )
     slab: Slab = Field(
         default_factory=Slab, description="the classifier's input; used with grid only"
+    )
+    margin: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="how far beyond the slab windows may be centred: half their side, or 0 if they "
+        "lie inside it; default: half of l; used with grid only",
     )
 
 
@@ -42,4 +48,5 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.seed,
         arguments.threads,
         arguments.out,
+        settings.margin,
     )

@@ -33,7 +33,7 @@ from preddiff.samplers.foretold import foretold
 from preddiff.samplers.gaussian_store import load_gaussian
 from preddiff.settings.options import add_path, add_seed, add_settings, read_settings
 from preddiff.storage.expectations import ExpectationStore, expectation_variables
-from preddiff.storage.filled import FILLED
+from preddiff.storage.filled import FILLED, MARGINS
 from preddiff.storage.inputs import Inputs
 from preddiff.storage.levels import LEVELS, LevelStore, level_variables
 from preddiff.storage.provenance import digest_code, digest_json
@@ -99,6 +99,7 @@ class _Wanted:
     classes : int64 array (items, targets)
     targets : list of Target
     windows : Windows
+        Of the items.
     classifier : LinearClassifier or Network
     provenance : dict
     settings : ExpectationSettings
@@ -190,13 +191,13 @@ def _wanted(inputs: Inputs, settings: ExpectationSettings, seed: int, out: Path)
     table = None if inputs.predictions is None else read_predictions(inputs.predictions)
     classes = target_classes(targets, names, classifier, table)
     digests = item_digests(items, names, classes, classifier)
-    grid = windows_of(items, classifier, windows).alone
+    grid = windows_of(items, classifier, settings)
     made_of = {
         "targets": [str(target) for target in targets],
         "items": digest_json(digests),
         "classifier": classifier.digest,
         "code": digest_code(*code_of_expectations(windows, classifier, settings.sampler)),
-        **provenance(windows, classifier, settings.sampler, targets, seed),
+        **provenance(windows, classifier, settings.sampler, targets, grid, seed),
         **settings.sampler.provenance(sources_of(inputs, items, classifier, settings, seed)),
     }
     return _Wanted(
@@ -221,6 +222,8 @@ def _folds(classifier: Path, names: list[str]) -> NDArray[np.int64]:
 def _create(folder: Path, wanted: _Wanted) -> None:
     made_of, sizes = wanted.provenance, (len(wanted.names), len(wanted.targets))
     about = {**about_classifier(wanted.classifier), "k": made_of["k"]}
+    if wanted.windows.seen is not None:
+        about[MARGINS] = wanted.windows.margins
     coordinates = {
         **_coordinates(wanted),
         "class_number": (("item", "target"), wanted.classes),
@@ -245,7 +248,7 @@ def _coordinates(wanted: _Wanted) -> dict[str, tuple[str | tuple[str, ...], Any]
         "item": ("item", np.array(wanted.names)),
         "target": ("target", np.array([str(target) for target in wanted.targets])),
     }
-    windows, corner = wanted.windows, wanted.classifier.corner
-    for axis, starts, first in zip(axes(len(windows.space)), windows.starts, corner, strict=True):
-        coordinates[f"window_{axis}"] = (f"window_{axis}", starts + first)
+    windows = wanted.windows
+    for axis, starts in zip(axes(len(windows.space)), windows.starts, strict=True):
+        coordinates[f"window_{axis}"] = (f"window_{axis}", starts)
     return coordinates

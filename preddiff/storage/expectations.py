@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 from preddiff.errors import InputError
 from preddiff.evidence import Expectations
-from preddiff.storage.filled import EXPECTATION_ARRAYS, FilledStore, reference_variable
+from preddiff.storage.filled import (
+    EXPECTATION_ARRAYS,
+    FilledStore,
+    reference_variable,
+    stored_windows,
+)
 from preddiff.storage.stores import DAMAGED_CHUNK, Variable, axes, reading_metadata
 from preddiff.windows import Box, Windows
 
@@ -76,8 +81,7 @@ class ExpectationStore(FilledStore):
     def __init__(self, path: Path, mode: Literal["r", "r+"] = "r") -> None:
         super().__init__(path, mode)
         with reading_metadata(path):
-            space, k, stride = (self.about[key] for key in ("space", "k", "stride"))
-            self.windows = Windows(tuple(space), k, stride)
+            self.windows = stored_windows(self.about, self.about["stride"])
             self.blocks = list(self.windows.blocks(self.about["block"]))
 
     def missing(self, item: int) -> list[Box]:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -21,6 +21,7 @@ from preddiff.storage.stores import (
     open_store,
     reading_metadata,
 )
+from preddiff.windows import Windows
 
 # Attribute with the names of the arrays that jobs fill, in the order of writing.
 FILLED = "filled"
@@ -28,6 +29,9 @@ FILLED = "filled"
 EXPECTATION_ARRAYS = ("reference", "change", "variance", "mean")
 # Last array of stores whose items are filled level by level.
 LAST_OF_LEVELS = "reached"
+# Attribute with how far windows extend before and after the classifier's input along each axis, if
+# they do.
+MARGINS = "margins"
 
 
 def filled_arrays(group: zarr.Group) -> tuple[str, ...]:
@@ -62,6 +66,24 @@ def reference_variable(items: int, targets: int) -> Variable:
         (1, targets),
         {"long_name": "value z of the target for the intact item"},
     )
+
+
+def stored_windows(about: Mapping[str, Any], stride: int) -> Windows:
+    """Return the windows of an expectation store, in the part of the items that has windows.
+
+    Parameters
+    ----------
+    about : mapping
+        Attributes of the store.
+    stride : int
+    """
+    space = tuple(about["space"])
+    margins = about.get(MARGINS)
+    if margins is None:
+        return Windows(space, about["k"], stride)
+    seen = tuple(slice(before, before + n) for (before, _), n in zip(margins, space, strict=True))
+    whole = tuple(part.stop + after for (_, after), part in zip(margins, seen, strict=True))
+    return Windows(whole, about["k"], stride, seen=seen)
 
 
 class FilledStore:

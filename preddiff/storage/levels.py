@@ -10,7 +10,12 @@ from preddiff.drawn import Drawn
 from preddiff.errors import InputError
 from preddiff.evidence import Evidence
 from preddiff.refinement import Refinement
-from preddiff.storage.filled import LAST_OF_LEVELS, FilledStore, reference_variable
+from preddiff.storage.filled import (
+    LAST_OF_LEVELS,
+    FilledStore,
+    reference_variable,
+    stored_windows,
+)
 from preddiff.storage.stores import DAMAGED_CHUNK, Variable, axes, reading_metadata
 from preddiff.targets import Target
 from preddiff.windows import FloatArray, IntArray, Windows
@@ -124,7 +129,7 @@ class LevelStore(FilledStore):
     def __init__(self, path: Path, mode: Literal["r", "r+"] = "r") -> None:
         super().__init__(path, mode)
         with reading_metadata(path):
-            self.windows = Windows(tuple(self.about["space"]), self.about["k"], 1)
+            self.windows = stored_windows(self.about, 1)
             self.accuracy = float(self.about["accuracy"])
             size = self.about["training_size"], len(self.about["classes"])
             self.refinement = Refinement(

@@ -235,3 +235,19 @@ def test_volume_networks() -> None:
         share, dense, ours, ratio = numbers(row(output, network))[:4]
         assert 0 < share <= 1
         assert min(dense, ours, ratio) > 0
+
+
+def test_slices(tmp_path: Path) -> None:
+    items, targets, shape = ["first", "second"], ["logit:a", "logit:b"], (2, 2, 4, 3, 5)
+    # Magnitudes of 8, 2, 4 and 1 in the slices of the first target, of both signs.
+    values = np.random.default_rng(0).choice([-1, 1], shape) * np.reshape([8, 2, 4, 1], (4, 1, 1))
+    values[:, 1] *= 7
+    values[:, 1, :, :, 1:4] = 7
+    about = {"space": shape[2:], "corner": [29, 0, 0]}
+    classes = np.zeros((2, 2), dtype=np.int64)
+    create_relevance(tmp_path / "maps.zarr", items, targets, classes, classes + 0.5, {}, about)
+    array(open_store(tmp_path / "maps.zarr", "r+"), "relevance")[:] = values.astype(np.float32)
+    (line,) = printed("slices", tmp_path / "maps.zarr").splitlines()
+    assert line == "maps: slices 29 to 32: 2.67 0.67 1.33 0.33"
+    other = printed("slices", tmp_path / "maps.zarr", "--axis", 2, "--target", 1)
+    assert other == "maps: slices 0 to 4: 3.75 1.00 1.00 1.00 3.75\n"

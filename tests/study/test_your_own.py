@@ -129,7 +129,7 @@ def test_own_samplers_and_methods_work_on_volumes(tmp_path: Path) -> None:
         "import torch\n"
         "from helper import FACTOR\n"
         "def zero(training):\n"
-        "    assert len(training) == 12 and training[0].shape == (1, 6, 13, 12)\n"
+        "    assert len(training) == 12 and training[0].shape == (1, 8, 13, 12)\n"
         "    return lambda x, mask, samples, generator: (x * ~mask).repeat(samples, 1, 1, 1, 1)\n"
         "def weights(value, x):\n"
         "    x.requires_grad_()\n"
@@ -153,8 +153,10 @@ def test_own_samplers_and_methods_work_on_volumes(tmp_path: Path) -> None:
     assert np.allclose(own, 2 * weights, rtol=1e-5)
     gradient = xr.open_zarr(results / "relevance/sensitivity.zarr")["relevance"][0, 0].values
     assert np.allclose(gradient, np.abs(weights), rtol=1e-5)
-    # Emptying a window changes the logit by its own contribution: no draws, no surroundings.
-    x = xr.open_zarr(results / "data/cohort.zarr")["intensity"][0, 4:10].values.astype(np.float64)
+    # Emptying a window changes the logit by its own contribution: no draws, no surroundings. The
+    # first and the last windows are in the slab, from 4 to 9, by one slice only.
+    x = xr.open_zarr(results / "data/cohort.zarr")["intensity"][0, 3:11].values.astype(np.float64)
+    weights = np.pad(weights, ((1, 1), (0, 0), (0, 0)))
     change = xr.open_zarr(results / "expectations/zero.zarr")["change"][0, 0].values
     contribution = np.lib.stride_tricks.sliding_window_view(weights * x, (2, 2, 2)).sum((3, 4, 5))
     assert np.allclose(change, -contribution, rtol=1e-4, atol=1e-6)

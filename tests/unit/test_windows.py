@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preddiff.errors import InputError
+from preddiff.evidence import relevance
 from preddiff.windows import Surroundings, Windows, inside, offsets
 
 
@@ -108,6 +109,88 @@ def test_windows_of_a_part_are_its_own_in_their_place(
     assert np.array_equal(larger.cut(larger.counts[None]), windows.counts[None])
     box = tuple(slice(min(b, 1), n - min(a, 1)) for n, (b, a) in zip(space, margins, strict=True))
     assert np.array_equal(larger.cropped(box).counts, larger.counts[box])
+
+
+@st.composite
+def overlapping_windows(draw: st.DrawFn, stride: int | None = None) -> Windows:
+    """Windows of boxes of inputs, among them boxes that are thinner than a window."""
+    k = draw(st.integers(1, 4))
+    space, seen = [], []
+    for _ in range(draw(st.integers(1, 3))):
+        n = draw(st.integers(max(k, 2), 9))
+        first = draw(st.integers(0, n - 1))
+        space.append(n)
+        seen.append(slice(first, draw(st.integers(first + 1, n))))
+    stride = stride or draw(st.integers(1, k))
+    return Windows.overlapping(tuple(space), k, stride, tuple(seen))
+
+
+@given(overlapping_windows(stride=1))
+def test_overlapping_windows_are_all_that_contain_a_seen_voxel(windows: Windows) -> None:
+    k, seen = windows.k, np.zeros(windows.space)
+    windows.cut(seen)[...] = 1
+    places = itertools.product(*(range(n - k + 1) for n in windows.space))
+    wanted = [p for p in places if seen[tuple(slice(s, s + k) for s in p)].any()]
+    assert list(itertools.product(*windows.starts)) == wanted
+    # As many as there are windows of the input, so k^d away from its borders.
+    everywhere = Windows(windows.space, k)
+    assert np.array_equal(windows.cut(windows.counts), windows.cut(everywhere.counts))
+    inside = np.zeros(windows.space, dtype=bool)
+    inside[tuple(slice(k - 1, n - k + 1) for n in windows.space)] = True
+    assert (windows.counts[inside & (seen > 0)] == k ** len(windows.space)).all()
+
+
+@given(overlapping_windows(), st.integers(0, 2**32 - 1))
+def test_maps_of_overlapping_windows_are_of_seen_voxels(windows: Windows, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    evidence = generator.normal(size=(2, *windows.shape))
+    totals, counts = np.zeros((2, *windows.space)), np.zeros(windows.space)
+    for index, start in zip(
+        np.ndindex(windows.shape), itertools.product(*windows.starts), strict=True
+    ):
+        box = tuple(slice(s, s + windows.k) for s in start)
+        totals[(slice(None), *box)] += evidence[(slice(None), *index)][
+            (slice(None), *(None,) * len(box))
+        ]
+        counts[box] += 1
+    view = windows.view
+    assert counts[view].min() > 0
+    expected = totals[(slice(None), *view)] / counts[view]
+    assert relevance(evidence, windows) == pytest.approx(expected)
+    assert relevance(np.ones(windows.shape), windows) == pytest.approx(1)
+    # The same in the part that has windows alone.
+    assert np.array_equal(relevance(evidence, windows.alone), relevance(evidence, windows))
+    assert windows.alone.margins == windows.margins
+    sides = tuple(n - before - after for n, (before, after) in zip(
+        windows.alone.space, windows.margins, strict=True
+    ))  # fmt: skip
+    values = generator.normal(size=(2, *sides))
+    padded = windows.padded(values)
+    assert np.array_equal(windows.cut(padded), values)
+    assert np.abs(padded).sum() == pytest.approx(np.abs(values).sum())
+
+
+@given(overlapping_windows())
+def test_boxes_contain_what_is_seen_of_windows(windows: Windows) -> None:
+    block = windows.everything
+    sides = [part.stop - part.start for part in windows.view]
+    for first, box in zip(windows.first_voxels(block), windows.boxes(block), strict=True):
+        for axis, (side, n) in enumerate(zip(windows.box, sides, strict=True)):
+            assert box[axis] >= 0 and box[axis] + side <= n and side == min(windows.k, n)
+            own = range(first[axis], first[axis] + windows.k)
+            seen = {v - windows.view[axis].start for v in own} & set(range(n))
+            assert seen <= set(range(box[axis], box[axis] + side)) and seen
+
+
+def test_whole_inputs_have_no_windows_beyond_them() -> None:
+    seen = (slice(0, 5), slice(0, 8))
+    windows = Windows.overlapping((5, 8), 3, 1, seen)
+    assert windows == Windows((5, 8), 3, part=seen) and windows.alone == Windows((5, 8), 3)
+
+
+def test_what_is_seen_has_windows() -> None:
+    with pytest.raises(InputError, match="sees 2:7 of an input whose part 1:6 has windows"):
+        Windows((8,), 2, part=(slice(1, 6),), seen=(slice(2, 7),))
 
 
 def test_parts_outside_the_input_are_refused() -> None:

@@ -101,6 +101,22 @@ def test_default_study_keeps_its_paths(settings: dict[str, Any]) -> None:
     assert len(wanted) == len(set(wanted))
 
 
+def test_gaussians_by_location_are_fitted_where_windows_are_centred(
+    settings: dict[str, Any],
+) -> None:
+    def margin() -> int:
+        return json.loads(plan_of(settings).gaussian_settings(name))["margin"]
+
+    name, location = "cohort-l7-location-axis0-29-40", settings["explanations"]["location"]
+    assert margin() == 1
+    settings["explanations"]["larger"] = {**location, "k": 5}
+    assert margin() == 2
+    settings["explanations"]["larger"]["beyond_slab"] = False
+    assert margin() == 1
+    settings["samplers"]["location"]["surroundings"] = "input"
+    assert margin() == 0
+
+
 def test_only_explanations_that_draw_from_a_gaussian_are_foretold(settings: dict[str, Any]) -> None:
     plan = plan_of(settings)
     given = plan.foretold_arguments()

@@ -18,8 +18,8 @@ from preddiff.engines.base import Progress
 from preddiff.engines.dense import Dense, is_out_of_memory, redrawn, too_little_memory
 from preddiff.engines.incremental.boxes import Boxes
 from preddiff.engines.incremental.network import IncrementalNetwork
+from preddiff.engines.seen import seen_voxels
 from preddiff.errors import InputError
-from preddiff.samplers.draws import window_voxels
 from preddiff.windows import Block, Box, IntArray, Windows
 
 # Windows whose starts agree modulo the strides of a network have boxes of equal sizes. Boxes of
@@ -64,7 +64,7 @@ class Incremental(Dense):
         if self.network is None:
             return super()._all_passes(x, draws, block, item, progress)
         intact = self._intact(self.network, x)
-        starts = self.windows.first_voxels(block)
+        starts = self.windows.boxes(block)
         count = len(self.nodes.readout.targets)
         values = torch.empty((*draws.shape[:2], count), dtype=torch.float64, device=x.device)
         batches = _Batches(starts, draws.shape[1], self.batch_size)
@@ -111,9 +111,9 @@ class Incremental(Dense):
 
     def _boxed(self, draws: Tensor, starts: IntArray) -> tuple[Tensor, Boxes]:
         """Draws (windows, draws, m) as values of boxes."""
-        side = (self.windows.k,) * starts.shape[1]
-        values = draws.reshape(draws.shape[0] * draws.shape[1], -1, *side)
-        return _channels_last(values), Boxes(starts, side)
+        sides = self.windows.box
+        values = draws.reshape(draws.shape[0] * draws.shape[1], -1, *sides)
+        return _channels_last(values), Boxes(starts, sides)
 
     def _prepare(self, x: Tensor, item: str) -> None:
         """Set up to recompute changes only, if that agrees with whole passes and saves work.
@@ -155,12 +155,12 @@ class Incremental(Dense):
         generator = torch.Generator().manual_seed(0)
         share = 1.0
         for window in _corners_and_middle(self.windows):
-            voxels = torch.from_numpy(window_voxels(self.windows, window, len(x))).to(x.device)
+            voxels = torch.from_numpy(seen_voxels(self.windows, window, len(x))).to(x.device)
             draws = torch.randn((1, voxels.shape[1]), generator=generator).to(x)
             with FlopCounterMode(display=False) as whole:
                 expected = self.nodes.outputs(redrawn(x, draws, voxels))
             with FlopCounterMode(display=False) as changed:
-                boxed = self._boxed(draws[None], self.windows.first_voxels(window))
+                boxed = self._boxed(draws[None], self.windows.boxes(window))
                 found = network.outputs(intact, *boxed)
             if not all(_agree(found[name], expected[name], reference[name]) for name in expected):
                 return None

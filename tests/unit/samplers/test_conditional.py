@@ -1,7 +1,7 @@
 """Surroundings that extend beyond a classifier's input, against dense linear algebra."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -40,6 +40,7 @@ class Case:
     l: int
     stride: int = 1
     by_location: bool = False
+    overlapping: bool = False
 
     @cached_property
     def items(self) -> np.ndarray:
@@ -68,7 +69,8 @@ class Case:
 
     @property
     def whole(self) -> Windows:
-        return Windows(self.shape[1:], self.k, self.stride, self.slab)
+        sizes = self.shape[1:], self.k, self.stride, self.slab
+        return Windows.overlapping(*sizes) if self.overlapping else Windows(*sizes)
 
     def context(self, surroundings: str) -> tuple[slice, ...]:
         settings = ConditionalSettings(kind="conditional", surroundings=surroundings)
@@ -104,17 +106,40 @@ CASES = [
     # A box, away from the borders along each axis but the last.
     Case((1, 8, 9, 7), (slice(2, 6), slice(3, 6), slice(4, 7)), 3, 5),
 ]
+# The same slabs, by all windows that contain a voxel of them, and slabs thinner than a window.
+CASES += [
+    *(replace(case, overlapping=True) for case in CASES if case.k > 1),
+    *(
+        Case((1, 7, 6, 5), slab, 3, 5, stride, overlapping=True)
+        for slab in slabs((7, 6, 5), 0, (0, 1), (3, 4), (5, 7))
+        for stride in (1, 2)
+    ),
+]
 IDS = [
     "-".join(
         [
             *(f"{part.start}:{part.stop}" for part in case.slab),
             *(["location"] if case.by_location else []),
+            *(["overlapping"] if case.overlapping else []),
+            *([f"stride {case.stride}"] if case.stride > 1 else []),
         ]
     )
     for case in CASES
 ]
 INTERIOR, THIN = CASES[4], CASES[10]
 LOCATED = CASES[5]
+SOME = {
+    "interior": INTERIOR,
+    "location": LOCATED,
+    "thin": THIN,
+    **{
+        f"{name}, overlapping": replace(case, overlapping=True)
+        for name, case in (("interior", INTERIOR), ("location", LOCATED), ("thin", THIN))
+    },
+    "thinner than windows": Case(
+        (1, 7, 6, 5), slabs((7, 6, 5), 0, (3, 4))[0], 3, 5, 1, False, True
+    ),
+}
 
 
 def moments_of_shift(
@@ -177,9 +202,11 @@ def expected(case: Case, surroundings: str) -> tuple[np.ndarray, np.ndarray]:
     own = case.items[0][(slice(None), *case.slab)].astype(np.float64)
     logit = float((case.classifier.weights * own).sum() + case.classifier.intercept)
     starts = []
-    for part in case.slab:
-        along = list(range(part.start, part.stop - case.k + 1, case.stride))
-        last = part.stop - case.k
+    for part, length in zip(case.slab, case.shape[1:], strict=True):
+        first, last = part.start, part.stop - case.k
+        if case.overlapping:
+            first, last = max(0, first - (case.k - 1)), min(length - case.k, part.stop - 1)
+        along = list(range(first, last + 1, case.stride))
         starts.append(along if along[-1] == last else [*along, last])
     shape = tuple(len(along) for along in starts)
     change, variance = np.empty((2, *shape)), np.empty((2, *shape))
@@ -205,7 +232,12 @@ def test_exact_expectations_are_conditioned_on_what_lies_beside_the_slab(case: C
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in CASES if min(s.stop - s.start for s in case.slab) >= case.l]
+    "case",
+    [
+        case
+        for case in CASES
+        if min(s.stop - s.start for s in case.slab) >= case.l and not case.overlapping
+    ],
 )
 def test_inside_the_input_only_they_are_those_of_the_slab_alone(case: Case) -> None:
     x, windows, sampler = case.seen("input")
@@ -222,7 +254,7 @@ def test_inside_the_input_only_they_are_those_of_the_slab_alone(case: Case) -> N
         assert np.array_equal(getattr(found, name), getattr(same, name))
 
 
-@pytest.mark.parametrize("case", [INTERIOR, LOCATED, THIN], ids=["interior", "location", "thin"])
+@pytest.mark.parametrize("case", SOME.values(), ids=SOME)
 def test_exact_expectations_are_the_limit_of_100_000_draws(case: Case) -> None:
     x, windows, sampler = case.seen("item")
     exact = Exact(case.classifier, sampler, windows, TARGETS)
@@ -236,7 +268,7 @@ def test_exact_expectations_are_the_limit_of_100_000_draws(case: Case) -> None:
         assert found.reference == pytest.approx(many.reference)
 
 
-@pytest.mark.parametrize("case", [INTERIOR, LOCATED, THIN], ids=["interior", "location", "thin"])
+@pytest.mark.parametrize("case", SOME.values(), ids=SOME)
 def test_a_network_sees_its_input_alone_with_one_window_redrawn(case: Case) -> None:
     x, windows, sampler = case.seen("item")
     linear, shape = case.classifier, case.classifier.weights.shape
@@ -259,15 +291,15 @@ def test_a_network_sees_its_input_alone_with_one_window_redrawn(case: Case) -> N
         torch.from_numpy(x), "item 0", windows, block, 3, generator(5, "item 0", block)
     ).numpy()
     redrawn = np.concatenate(inputs[1:])
-    for number, start in enumerate(windows.alone.first_voxels(block)):
+    for number, start in enumerate(windows.first_voxels(block)):
         box = (slice(None), *(slice(s, s + case.k) for s in start))
         for sample in range(3):
-            filled = own.copy()
+            filled = x.copy()
             filled[box] = draws[number, sample].reshape(filled[box].shape)
-            assert np.array_equal(redrawn[number * 3 + sample], filled)
+            assert np.array_equal(redrawn[number * 3 + sample], windows.cut(filled))
 
 
-@pytest.mark.parametrize("case", [INTERIOR, LOCATED], ids=["interior", "location"])
+@pytest.mark.parametrize("case", SOME.values(), ids=SOME)
 def test_refined_maps_are_as_near_to_the_exact_one_as_they_say(case: Case) -> None:
     x, windows, sampler = case.seen("item")
     linear, alone = case.classifier, windows.alone

@@ -36,6 +36,12 @@ def test_all_training_items_are_donors_where_they_fit(items: Items) -> None:
     assert "seed" not in SETTINGS.provenance(sources)
 
 
+def test_donors_have_what_has_windows(items: Items) -> None:
+    around = (slice(0, 6), slice(0, 5))
+    found = SETTINGS.build(Sources(items, SLAB, around=around))
+    assert np.array_equal(found.donors, items.read_stored(np.flatnonzero(TRAINING), around))
+
+
 def test_else_a_subset_that_the_seed_decides(items: Items, monkeypatch, capsys) -> None:
     # An item takes 3 x 3 x 5 bytes.
     monkeypatch.setattr(marginal, "DONOR_BYTES", 45 * 4 + 44)

@@ -237,6 +237,19 @@ def test_layers_of_networks_of_values_can_be_explained(settings: dict[str, Any])
         validate(Study, settings, "test")
 
 
+def test_windows_cannot_overlap_a_slab_that_is_all_that_the_sampler_is_given(
+    settings: dict[str, Any],
+) -> None:
+    settings["samplers"]["conditional"]["surroundings"] = "input"
+    validate(Study, settings, "configuration")
+    settings["explanations"]["k2"]["beyond_slab"] = True
+    message = "explanations.k2.beyond_slab: .* because sampler 'conditional' is given the slab only"
+    with pytest.raises(InputError, match=message):
+        validate(Study, settings, "configuration")
+    settings["explanations"]["k2"]["beyond_slab"] = False
+    validate(Study, settings, "configuration")
+
+
 def explained(**changes: Any) -> dict[str, Any]:
     return {
         "kind": "explanation-network", "classifier": "network", "classes": ["3"], **changes

@@ -59,6 +59,7 @@ _TEXT = "text of messages"
 _PROGRESS = "for the time that is left"
 MAKE_NO_NUMBERS = {
     "windows._by": _TEXT,
+    "windows._ranges": _TEXT,
     "engines.dense.too_little_memory": _TEXT,
     "methods.prediction_difference.no_exact_form": _TEXT,
     "refinement.passes_left": _PROGRESS,

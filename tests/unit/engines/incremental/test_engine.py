@@ -152,23 +152,36 @@ def test_running_out_of_memory_makes_batches_smaller(monkeypatch, capsys) -> Non
     assert "out of memory: continuing with" in capsys.readouterr().err
 
 
-def test_volumes_with_known_surroundings_against_whole_passes_in_float64() -> None:
+@pytest.mark.parametrize(
+    ("slab", "overlapping"),
+    [
+        (slice(2, 14), False),
+        (slice(2, 14), True),
+        (slice(6, 12), True),
+        # Thinner than a window.
+        (slice(7, 9), True),
+    ],
+)
+def test_volumes_with_known_surroundings_against_whole_passes_in_float64(
+    slab: slice, overlapping: bool
+) -> None:
     """The network sees the middle of the volume; the sampler sees what is around it, too."""
     torch.manual_seed(4)
     module = nn.Sequential(
         nn.Conv3d(1, 6, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.Conv3d(6, 5, 3, padding=1),
-        nn.MaxPool3d(2),
+        nn.MaxPool3d((min(2, (slab.stop - slab.start) // 2), 2, 2)),
         nn.AdaptiveAvgPool3d(1),
         nn.Flatten(),
         nn.Linear(5, 2),
     )
-    k, l, space = 3, 7, (12, 18, 16)
+    k, l, space = 3, 7, (slab.stop - slab.start, 18, 16)
     volumes = smooth(np.random.default_rng(1), (8, 1, 16, *space[1:]))
     sampler = Conditional(PatchGaussian.fit(volumes, l, patches=4000))
-    windows = Windows(volumes.shape[2:], k, 2, (slice(2, 14), *(slice(0, n) for n in space[1:])))
-    assert Surroundings(windows, l).region[0] == slice(0, 16)
+    make = Windows.overlapping if overlapping else Windows
+    windows = make(volumes.shape[2:], k, 2, (slab, *(slice(0, n) for n in space[1:])))
+    assert Surroundings(windows, l).region[0].start < slab.start
     standardisation = Standardisation((0.1,), (2.0,))
     network = Network(prepared(module), {}, ("a", "b"), 50, space, standardisation)
     targets = tuple(Target.parse(text) for text in ("probability:0", "logit:1", "map:0:1"))
@@ -192,20 +205,26 @@ def test_volumes_with_known_surroundings_against_whole_passes_in_float64() -> No
         return np.array([torch.softmax(logits, 0)[0], logits[1], first[0, 1].mean()])
 
     x = volumes[0]
-    block = list(windows.blocks(40))[5]
-    draws = sampler.draw(
-        torch.from_numpy(x), "item", windows, block, 2, generator(2, "item", block)
-    )
-    intact = nodes(x[:, 2:14])
-    expected = np.zeros((3, block.size))
-    for number, start in enumerate(windows.first_voxels(block)):
-        for draw in draws[number].numpy():
-            whole = x.copy()
-            whole[(slice(None), *(slice(s, s + k) for s in start))] = draw.reshape(1, k, k, k)
-            expected[:, number] += (nodes(whole[:, 2:14]) - intact) / 2
+    intact = nodes(x[:, slab])
+    blocks, rows = list(windows.blocks(40)), []
+    # At both borders of the slab, and inside it.
+    chosen = blocks[0], blocks[5], blocks[-1]
+    for block in chosen:
+        draws = sampler.draw(
+            torch.from_numpy(x), "item", windows, block, 2, generator(2, "item", block)
+        )
+        for start, pair in zip(windows.first_voxels(block), draws.numpy(), strict=True):
+            row = np.zeros(3)
+            for draw in pair:
+                whole = x.copy()
+                whole[(slice(None), *(slice(s, s + k) for s in start))] = draw.reshape(1, k, k, k)
+                row += (nodes(whole[:, slab]) - intact) / 2
+            rows.append(row)
+    expected = np.stack(rows, axis=1)
     scale = np.abs(expected).max(axis=1, keepdims=True)
     for engine in (dense, ours):
-        found = engine.expectations(x[None], ["item"], block).change[0].reshape(3, -1)
+        changes = [engine.expectations(x[None], ["item"], block).change[0] for block in chosen]
+        found = np.concatenate([one.reshape(3, -1) for one in changes], axis=1)
         assert (np.abs(found - expected) / scale).max() < 1e-4
     assert ours.network is not None
 
