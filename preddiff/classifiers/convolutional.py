@@ -124,7 +124,7 @@ def train(
     seed: int,
     progress: Callable[[int], object] | None = None,
 ) -> nn.Module:
-    """Train a network with AdamW, on volumes that are randomly shifted by up to one voxel.
+    """Train a network with AdamW, on volumes that are randomly rolled by up to one voxel.
 
     The weight decay is strong, since cohorts are small: without it, the network learns its
     volumes by heart.

@@ -71,6 +71,8 @@ class VolumeMaps:
         self.dataset: xr.Dataset = open_dataset(path)
         inputs = Inputs.of(path, self.dataset.attrs)
         self.items = Items(inputs.data)
+        channels = open_dataset(inputs.data).get("channel")
+        self._channel = "" if channels is None else str(channels.values[0])
         self._classifier = inputs.classifier
         self.names = [str(name) for name in self.dataset["item"].values]
         self.k = window_side(self.dataset.attrs)
@@ -106,7 +108,7 @@ class VolumeMaps:
         return list(chosen or dict.fromkeys((part.start, part.stop - 1)))
 
     def volume(self, name: str) -> NDArray[np.float32]:
-        """Read the whole volume of an item."""
+        """Read the whole volume of an item, of several channels the first."""
         return self.items.read([self.items.number(name)])[0, 0]
 
     def relevance(self, name: str) -> NDArray[np.float32]:
@@ -168,7 +170,7 @@ class VolumeMaps:
         return [n for n in self.names if self.items.groups[self.items.number(n)] == group]
 
     def label(self, name: str) -> str:
-        """Return the name, class and prediction of an item."""
+        """Return the name, class and prediction of an item; and which channel is shown."""
         group = self.items.groups[self.items.number(name)]
         target, value = self.target, self.prediction(name)
         if target.kind == "map":
@@ -181,7 +183,8 @@ class VolumeMaps:
                 "logit": f"logit({label}) = {value:.1f}",
                 "value": f"{predicted}{self._value}: {value:.3g}",
             }[target.kind]
-        return f"{name} ({group})\n{shown}" if group else f"{name}\n{shown}"
+        about = [text for text in (group, self._channel) if text]
+        return f"{name} ({', '.join(about)})\n{shown}" if about else f"{name}\n{shown}"
 
     def _row(self, name: str) -> int:
         if name not in self._rows:

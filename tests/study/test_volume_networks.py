@@ -1,6 +1,7 @@
 """Networks of volumes through Snakemake: your own, MONAI's, trained ones, channels, and values."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,15 @@ def settings_of(table: Path, folder: Path) -> dict[str, Any]:
                 "targets": ["probability:top-1", "probability:patient"],
             },
             "years": {**conditional, "classifier": "age", "stride": 4, "samples": 2, "items": 2},
+            "layer": {
+                "sampler": "grey",
+                "k": 4,
+                "stride": 4,
+                "samples": 2,
+                "classifier": "age",
+                "items": 1,
+                "targets": ["value:age", "layer:1:2"],
+            },
             "classes": {
                 "sampler": "grey",
                 "k": 4,
@@ -283,11 +293,91 @@ def test_a_value_is_explained_in_its_unit(study: Path) -> None:
     assert np.isclose(scores["r"], np.corrcoef(expected, ages)[0, 1])
 
 
-def test_three_groups_and_monai(study: Path) -> None:
-    classes = xr.open_zarr(results(study) / "relevance/classes.zarr")
-    assert classes.attrs["classes"] == ["a", "b", "c"]
-    residual = xr.open_zarr(results(study) / "relevance/residual.zarr")
-    assert np.isfinite(residual["relevance"]).all() and residual["class_number"][0, 0] == 0
+def test_a_layer_is_explained_beside_the_value(study: Path) -> None:
+    found = xr.open_zarr(results(study) / "relevance/layer.zarr")
+    assert found["target"].values.tolist() == ["value:age", "map:1:2"]
+    assert found["class_number"].values.tolist() == [[0, -1]]
+    network, x = load(study, "age"), torch.from_numpy(inputs(study, slice(None))[:1])
+    with torch.no_grad():
+        expected = [float(network(x)), float(network[:2](x)[:, 2].mean())]
+    assert np.allclose(found["prediction"][0], expected, atol=1e-5)
+    assert (np.ptp(found["relevance"][0].values, axis=(1, 2, 3)) > 0).all()
+
+
+def sites(study: Path) -> np.ndarray:
+    """Standardise the cohort's volumes by all values of the first four of each of its sites."""
+    names = pd.read_csv(study / "cohort/participants.tsv", sep="\t")["participant_id"]
+    files = [study / f"cohort/{name}.nii.gz" for name in names]
+    x = np.stack([np.asarray(nib.load(file).dataobj, dtype=np.float64) for file in files])
+    return ((x - x[:12].mean()) / x[:12].std())[:, None]
+
+
+def outputs_without_windows(
+    network: nn.Module, x: np.ndarray, k: int, stride: int
+) -> tuple[list[tuple[slice, ...]], np.ndarray]:
+    """Windows of a volume, and the outputs (windows, K) with each replaced by the mean, 0."""
+    starts = [sorted({*range(0, n - k, stride), n - k}) for n in SHAPE]
+    windows = [tuple(slice(one, one + k) for one in first) for first in product(*starts)]
+    replaced = np.repeat(x[None], len(windows), axis=0)
+    for volume, window in zip(replaced, windows, strict=True):
+        volume[0][window] = 0
+    with torch.no_grad():
+        return windows, network(torch.from_numpy(replaced)).numpy()
+
+
+def averaged(windows: list[tuple[slice, ...]], evidence: np.ndarray) -> np.ndarray:
+    total, count = np.zeros(SHAPE), np.zeros(SHAPE)
+    for window, value in zip(windows, evidence, strict=True):
+        total[window] += value
+        count[window] += 1
+    return total / count
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    return shares / shares.sum(-1, keepdims=True)
+
+
+def log_odds(p: np.ndarray) -> np.ndarray:
+    """Log2 odds after the Laplace correction of 12 training items and three classes."""
+    corrected = (p * 12 + 1) / (12 + 3)
+    return np.log2(corrected / (1 - corrected))
+
+
+def test_the_top_classes_of_three_are_explained(study: Path) -> None:
+    found = xr.open_zarr(results(study) / "relevance/classes.zarr")
+    assert found.attrs["classes"] == ["a", "b", "c"]
+    x, network = sites(study), load(study, "three")
+    with torch.no_grad():
+        logits = network(torch.from_numpy(x)).numpy()
+    for item in range(2):
+        first, second, _ = np.argsort(-logits[item])
+        assert found["class_number"][item].values.tolist() == [first, second]
+        expected = [softmax(logits[item])[first], logits[item, second]]
+        assert np.allclose(found["prediction"][item], expected, atol=1e-5)
+        windows, without = outputs_without_windows(network, x[item], 4, 4)
+        weight = log_odds(expected[0]) - log_odds(softmax(without)[:, first])
+        difference = logits[item, second] - without[:, second]
+        for target, evidence in enumerate((weight, difference)):
+            relevance = averaged(windows, evidence)
+            shown = found["relevance"][item, target]
+            assert np.abs(shown - relevance).max() < 1e-3 * np.abs(relevance).max()
+
+
+def test_a_network_of_monai_is_explained_for_the_true_class(study: Path) -> None:
+    from monai.networks.nets import ResNet
+
+    network = ResNet(**RESNET, spatial_dims=3, n_input_channels=1, num_classes=3)
+    network.load_state_dict(torch.load(study / "resnet.pth"))
+    network, x = network.double().eval(), sites(study)[:1]
+    with torch.no_grad():
+        p = softmax(network(torch.from_numpy(x)).numpy())[0, 0]
+    found = xr.open_zarr(results(study) / "relevance/residual.zarr")
+    assert found["class_number"].values.tolist() == [[0]]
+    assert np.allclose(found["prediction"], p, atol=1e-5)
+    windows, without = outputs_without_windows(network, x[0], 6, 6)
+    relevance = averaged(windows, log_odds(p) - log_odds(softmax(without)[:, 0]))
+    assert np.abs(found["relevance"][0, 0] - relevance).max() < 1e-3 * np.abs(relevance).max()
     about = json.loads((results(study) / "classifiers/resnet/classifier.json").read_text())
     assert about["architecture"]["arguments"]["num_classes"] == 3
 

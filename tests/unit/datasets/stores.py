@@ -24,11 +24,15 @@ def write_store(
     value: tuple[str, np.ndarray] | None = None,
     nuisance: tuple[Sequence[str], np.ndarray] | None = None,
     levels: Mapping[str, Sequence[str]] | None = None,
+    channels: Sequence[str] = (),
 ) -> Items:
-    """Write items: volumes (n, x, y, z) if there is an affine, else images (n, channels, y, x)."""
+    """Write items: volumes if there is an affine, else images (n, channels, y, x).
+
+    Volumes are (n, x, y, z), or (n, channels, x, y, z) if channels are named.
+    """
     n = len(values)
     names = axes(2 if affine is None else 3)
-    dimensions = ("item", *(("channel",) if affine is None else ()), *names)
+    dimensions = ("item", *(("channel",) if affine is None or channels else ()), *names)
     attributes = {} if scale is None else {SCALE: scale}
     chunks = (1, *values.shape[1:])
     variables = {
@@ -53,6 +57,8 @@ def write_store(
     if value is not None:
         about["value_name"] = value[0]
         coordinates["value"] = ("item", value[1])
+    if channels:
+        coordinates["channel"] = ("channel", np.array(channels))
     if nuisance is not None:
         coordinates["nuisance_variable"] = ("nuisance_variable", np.array(nuisance[0]))
         coordinates["nuisance"] = (("item", "nuisance_variable"), nuisance[1])

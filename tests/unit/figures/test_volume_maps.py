@@ -1,5 +1,6 @@
 """What figures of volumes say of linear classifiers: predictions, labels, weights, subjects."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,23 @@ def test_the_logit_of_the_explained_class_is_stated(tmp_path: Path) -> None:
     assert found.label("item-3") == f"item-3 (patient)\nlogit(control) = {logits[3]:.1f}"
     assert subject_of([found], None) == f"item-{max((0, 2, 4), key=logits.__getitem__)}"
     assert found.scale_label == "relevance: difference of log-odds"
+
+
+def test_the_channel_that_is_shown_is_named(tmp_path: Path) -> None:
+    one = classifier(("control", "patient"), True)
+    found = maps(tmp_path, one, "logit:control")
+    # Of two channels, the second is another one.
+    both = np.stack([X, X + 9], axis=1)
+    write_store(
+        tmp_path / "both.zarr", both, affine=np.eye(4), classes=one.classes,
+        numbers=[n % 2 for n in range(6)], channels=("gm", "wm"),
+    )  # fmt: skip
+    shutil.rmtree(tmp_path / "data.zarr")
+    (tmp_path / "both.zarr").rename(tmp_path / "data.zarr")
+    label = found.label("item-3").splitlines()
+    found = VolumeMaps(found.path)
+    assert np.array_equal(found.volume("item-3"), X[3])
+    assert found.label("item-3").splitlines() == ["item-3 (patient, gm)", *label[1:]]
 
 
 def test_logits_of_more_classes_are_no_log_odds(tmp_path: Path) -> None:
