@@ -490,4 +490,5 @@ class Plan(Paths):
         wanted += [self.table("localisation", f"{name}-summary") for name in self.objects]
         wanted += [self.table("deletion", f"{name}-summary") for name in self.compared]
         wanted += [self.table("concepts", name) for name in self.explaining]
+        wanted += [f"{self.results}/pages/{name}.html" for name in self.pages]
         return wanted + [f"{self.results}/figures/{name}.png" for name in self.study.figures]
