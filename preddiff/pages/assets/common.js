@@ -111,6 +111,22 @@ const preddiff = (() => {
     return item.group ? `${item.name} (${item.group})` : item.name;
   }
 
+  // What was chosen, and is not shown yet.
+  let waiting = 0;
+
+  async function doing(work) {
+    waiting += 1;
+    try {
+      await work();
+    } catch (error) {
+      fail(error);
+    } finally {
+      waiting -= 1;
+    }
+  }
+
+  const pending = () => waiting;
+
   function fail(error) {
     const message = element("message");
     message.textContent = `This page cannot be shown: ${error.message || error}`;
@@ -143,7 +159,12 @@ const preddiff = (() => {
     element("previous").addEventListener("click", () => step(-1));
     element("next").addEventListener("click", () => step(1));
     element("controls").addEventListener("submit", (event) => event.preventDefault());
-    element("controls").addEventListener("input", (event) => changed(event.target.id));
+    // Sliders while they move, all else once it is chosen.
+    for (const type of ["input", "change"]) {
+      element("controls").addEventListener(type, (event) => {
+        if ((type === "input") === (event.target.type === "range")) changed(event.target.id);
+      });
+    }
     // Ahead of NiiVue, whose keys would do other things.
     const handled = (event) => {
       const tag = event.target.tagName;
@@ -169,5 +190,5 @@ const preddiff = (() => {
   const colormap = () => index.colormaps[element("colormap").selectedIndex];
 
   return { index, element, unpack, number, withUnit, fill, rows, colour, shown, drawScale, describeScale,
-    explanationTitle, explanationFacts, itemTitle, fail, start, enableSteps, colormap };
+    explanationTitle, explanationFacts, itemTitle, doing, pending, start, enableSteps, colormap };
 })();

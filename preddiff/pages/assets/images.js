@@ -67,9 +67,9 @@ const images = (() => {
     panel.explanationSelect.selectedIndex = explanation;
     fillTargets(panel);
     panel.targetSelect.selectedIndex = target;
-    const again = () => show(panel).catch(preddiff.fail);
-    panel.explanationSelect.addEventListener("input", () => { fillTargets(panel); again(); });
-    panel.targetSelect.addEventListener("input", again);
+    const again = () => preddiff.doing(() => show(panel));
+    panel.explanationSelect.addEventListener("change", () => { fillTargets(panel); again(); });
+    panel.targetSelect.addEventListener("change", again);
     section.querySelector(".remove").addEventListener("click", () => {
       panels.splice(panels.indexOf(panel), 1);
       section.remove();
@@ -87,7 +87,7 @@ const images = (() => {
       explanation = (explanation + 1) % index.explanations.length;
       target = 0;
     }
-    show(addPanel(explanation, target)).catch(preddiff.fail);
+    preddiff.doing(() => show(addPanel(explanation, target)));
   }
 
   async function show(panel) {
@@ -200,7 +200,7 @@ const images = (() => {
   }
 
   function changed(id) {
-    if (id === "item") showItem().catch(preddiff.fail);
+    if (id === "item") preddiff.doing(showItem);
     else panels.forEach(draw);
   }
 
@@ -218,6 +218,6 @@ const images = (() => {
     document.body.dataset.ready = "true";
   }
 
-  start().catch(preddiff.fail);
+  preddiff.doing(start);
   return { panels, mark, placeOf };
 })();

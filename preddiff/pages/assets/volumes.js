@@ -86,8 +86,8 @@ const volumes = (() => {
     preddiff.fill(panel.explanationSelect, index.explanations.map((_, n) => String(n)),
       index.explanations.map(preddiff.explanationTitle));
     panel.explanationSelect.selectedIndex = Math.min(number, index.explanations.length - 1);
-    panel.explanationSelect.addEventListener("input", () => { fillTargets(panel); show(panel).catch(preddiff.fail); });
-    panel.targetSelect.addEventListener("input", () => show(panel).catch(preddiff.fail));
+    panel.explanationSelect.addEventListener("change", () => { fillTargets(panel); preddiff.doing(() => show(panel)); });
+    panel.targetSelect.addEventListener("change", () => preddiff.doing(() => show(panel)));
     fillTargets(panel);
     const nv = new niivue.Niivue({
       logLevel: "error", dragAndDropEnabled: false, loadingText: "", backColor: [0, 0, 0, 1], fontColor: [1, 1, 1, 1],
@@ -275,6 +275,12 @@ const volumes = (() => {
 
   async function compare(wanted) {
     const section = document.querySelectorAll(".panel")[1];
+    if (!wanted) {
+      // NiiVue would draw into a view of no size.
+      for (const panel of panels) panel.nv.broadcastTo([]);
+      panels[1].nv.volumes = [];
+      panels[1].nv.updateGLVolume();
+    }
     section.hidden = !wanted;
     if (wanted) {
       const second = panels[1] || await makePanel(section, 1);
@@ -308,7 +314,7 @@ const volumes = (() => {
   }
 
   async function start() {
-    preddiff.start((id) => { changed(id).catch(preddiff.fail); }, move);
+    preddiff.start((id) => preddiff.doing(() => changed(id)), move);
     preddiff.enableSteps();
     element("compare").disabled = index.explanations.length < 2 && index.explanations[0].targets.length < 2;
     element("peak").addEventListener("click", () => toPeak(panels[0]));
@@ -317,6 +323,6 @@ const volumes = (() => {
     document.body.dataset.ready = "true";
   }
 
-  start().catch(preddiff.fail);
+  preddiff.doing(start);
   return { panels, goTo, voxelOf };
 })();
