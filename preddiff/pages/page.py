@@ -86,6 +86,17 @@ def make_page(contents: Contents, items: int = ITEMS, megabytes: float = MEGABYT
     return Page(list(_parts(index, texts)), shown, index["left_out"])
 
 
+def served_page(contents: Contents) -> str:
+    """Make a page of all items that asks the server that it comes from for each of them."""
+    index = index_of(contents)
+    index["served"] = True
+    index["items"] = [
+        {"name": name, "group": contents.items.groups[contents.items.number(name)]}
+        for name in sorted(contents.chosen(), key=contents.items.number)
+    ]
+    return "".join(_parts(index, {}))
+
+
 def item_of(contents: Contents, name: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Describe an item for the index of a page, and return the text of its arrays by name."""
     arrays: dict[str, str] = {}
@@ -127,7 +138,7 @@ def _parts(index: dict[str, Any], arrays: Mapping[str, str]) -> Iterator[str]:
     style, scripts = asset(_STYLE), [asset(name) for name in _SCRIPTS[kind]]
     title = f"{index['study']}: {index['dataset']}"
     pieces = {
-        "policy": [_policy(style, scripts)],
+        "policy": [_policy(style, scripts, "'self'" if "served" in index else "'none'")],
         "title": [html.escape(title)],
         "style": [f"<style>{style}</style>"],
         "notice": [f"<!--\n{asset(_NOTICE)}-->"] if kind == "volumes" else [],
@@ -152,12 +163,12 @@ def _json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _policy(style: str, scripts: list[str]) -> str:
-    """Content-Security-Policy: only these scripts and this style, and no network at all."""
+def _policy(style: str, scripts: list[str], connections: str) -> str:
+    """Content-Security-Policy: only these scripts and this style, and no network otherwise."""
     allowed = " ".join(map(_hash, scripts))
     return (
         f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
+        f"connect-src {connections}; base-uri 'none'; form-action 'none'"
     )
 
 

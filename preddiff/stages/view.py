@@ -65,7 +65,8 @@ def write_page(
         file.writelines(page.parts)
     left_out = f"; {page.left_out} more are left out" if page.left_out else ""
     print(
-        f"{out}: {len(page.items)} items of {contents.data.stem}, {len(contents.explanations)} "
-        f"explanations, {out.stat().st_size / 1e6:.1f} MB{left_out}",
+        f"{out}: {len(page.items)} of the items of {contents.data.stem}, "
+        f"{len(contents.explanations)} of their explanations, "
+        f"{out.stat().st_size / 1e6:.1f} MB{left_out}",
         file=sys.stderr,
     )

@@ -4,10 +4,24 @@ const preddiff = (() => {
   const element = (id) => document.getElementById(id);
   const index = JSON.parse(element("index").textContent);
 
-  // Text of an array in the page, or from the local server that makes it when it is asked for.
+  // What a local server makes when it is asked for; pages in a file have all inside.
+  async function served(name) {
+    const answer = await fetch(`${encodeURIComponent(index.dataset)}/${name}`);
+    if (!answer.ok) throw new Error(`the server answers ${answer.status}: ${await answer.text()}`);
+    return answer.text();
+  }
+
+  // The item that is chosen, with its maps.
+  async function chosenItem() {
+    const place = element("item").selectedIndex;
+    const item = index.items[place];
+    if (!item.maps) Object.assign(item, JSON.parse(await served(`item-${place}`)));
+    return item;
+  }
+
   async function bytes(array) {
     const inside = element(`array-${array}`);
-    const text = inside ? inside.textContent : await (await fetch(`${index.dataset}/${array}`)).text();
+    const text = inside ? inside.textContent : await served(array);
     const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Response(stream).arrayBuffer();
@@ -31,7 +45,7 @@ const preddiff = (() => {
     if (!Number.isFinite(value)) return "not computed";
     if (value === 0) return "0";
     const size = Math.abs(value);
-    if (size < 1e-3 || size >= 1e5) return value.toExponential(digits - 1).replace("-", "\u2212").replace("e-", "e\u2212");
+    if (size < 1e-4 || size >= 1e5) return value.toExponential(digits - 1).replace("-", "\u2212").replace("e-", "e\u2212");
     return value.toPrecision(digits).replace("-", "\u2212");
   }
 
@@ -141,6 +155,11 @@ const preddiff = (() => {
     element("summary").textContent = `${index.items.length} ${things}, ` +
       `${index.explanations.length} explanation${index.explanations.length === 1 ? "" : "s"}` +
       (index.left_out ? `; ${index.left_out} more ${things} are not in this page` : "");
+    if (index.served) {
+      // The largest of all would have to be computed first.
+      element("scale").closest("label").hidden = true;
+      element("source").textContent = "The data come from this computer: nothing is loaded from or sent to another one.";
+    }
     element("version").textContent = index.preddiff;
     fill(element("item"), index.items.map((_, place) => String(place)), index.items.map(itemTitle));
     fill(element("colormap"), index.colormaps.map((one) => one.name), index.colormaps.map((one) => one.title));
@@ -189,6 +208,6 @@ const preddiff = (() => {
 
   const colormap = () => index.colormaps[element("colormap").selectedIndex];
 
-  return { index, element, unpack, number, withUnit, fill, rows, colour, shown, drawScale, describeScale,
+  return { index, element, chosenItem, unpack, number, withUnit, fill, rows, colour, shown, drawScale, describeScale,
     explanationTitle, explanationFacts, itemTitle, doing, pending, start, enableSteps, colormap };
 })();

@@ -11,8 +11,6 @@ const images = (() => {
   let marked = null;
   let version = 0;
 
-  const item = () => index.items[element("item").selectedIndex];
-
   // Red, green and blue from 0 to 255 of each pixel, rows from top to bottom.
   function pixelsOf(packed, white) {
     const [channels] = packed.shape;
@@ -93,11 +91,13 @@ const images = (() => {
   async function show(panel) {
     panel.version += 1;
     const now = panel.version;
-    const about = aboutMap(panel, item());
+    const about = aboutMap(panel, await preddiff.chosenItem());
+    const explanation = explanationOf(panel);
+    const target = targetOf(panel);
     const [map, error] = about ? await Promise.all([preddiff.unpack(about.relevance), preddiff.unpack(about.error)]) : [null, null];
     // Another image or map was chosen meanwhile.
     if (now !== panel.version) return;
-    Object.assign(panel, { map, error, about, explanation: explanationOf(panel), target: targetOf(panel) });
+    Object.assign(panel, { map, error, about, explanation, target });
     panel.section.querySelector(".label").textContent = about ? about.label : `not explained by ${panel.explanation.name}`;
     draw(panel);
     readOut(panel);
@@ -148,9 +148,10 @@ const images = (() => {
   async function showItem() {
     version += 1;
     const now = version;
-    const of = item();
     preddiff.enableSteps();
+    const of = await preddiff.chosenItem();
     const packed = await preddiff.unpack(of.picture);
+    // Another image was chosen meanwhile.
     if (now !== version) return;
     picture = pixelsOf(packed, of.white);
     const start = (x, y) => 3 * (y * WIDTH + x);

@@ -70,8 +70,6 @@ const volumes = (() => {
     return inside[0] + space[0] * (inside[1] + space[1] * inside[2]);
   }
 
-  const item = () => index.items[element("item").selectedIndex];
-
   async function image(buffer, name, colormap, high) {
     const made = await niivue.NVImage.new(buffer, name, colormap, 1, null, 0, high);
     made.cal_min = 0;
@@ -145,9 +143,11 @@ const volumes = (() => {
   async function show(panel) {
     panel.version += 1;
     const { version } = panel;
-    const of = item();
+    const of = await preddiff.chosenItem();
+    if (version !== panel.version) return;
     const about = aboutMap(panel, of);
     const explanation = explanationOf(panel);
+    const target = targetOf(panel);
     const [map, error] = about ? await Promise.all([preddiff.unpack(about.relevance), preddiff.unpack(about.error)]) : [null, null];
     const loaded = await scanOf(of);
     const made = [await image(nifti(loaded.codes, false, 1), "scan.nii", "gray", whiteOf(of))];
@@ -156,7 +156,7 @@ const volumes = (() => {
     if (version !== panel.version || panel.section.hidden) return;
     const first = panel.nv.volumes.length === 0 && panels.every((one) => one.nv.volumes.length === 0);
     const { crosshairPos } = panel.nv.scene;
-    Object.assign(panel, { map, error, about, explanation, target: targetOf(panel), scan: loaded, item: of });
+    Object.assign(panel, { map, error, about, explanation, target, scan: loaded, item: of });
     panel.nv.volumes = [];
     for (const one of made) panel.nv.addVolume(one);
     panel.nv.scene.crosshairPos = crosshairPos;
@@ -257,7 +257,7 @@ const volumes = (() => {
     const inGrid = voxel.every((v, n) => v >= 0 && v < index.space[n]);
     const place = panel.map ? placeOf(voxel, panel.explanation) : -1;
     const pairs = [
-      ["Position", `${[0, 1, 2].map((n) => preddiff.number(Number(mm[n].toFixed(1)), 4)).join(", ")} mm`],
+      ["Position", `${[0, 1, 2].map((n) => mm[n].toFixed(1).replace("-", "\u2212")).join(", ")} mm`],
       ["Voxel", voxel.join(", ")],
       ["Scan", inGrid ? preddiff.number(panel.scan.value(voxel[0] + NX * (voxel[1] + NY * voxel[2]))) : "outside"],
     ];

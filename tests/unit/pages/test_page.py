@@ -47,9 +47,10 @@ def test_the_policy_allows_these_scripts_and_no_network(decoded: Decoded) -> Non
     ]
     assert policy is not None
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
-    assert rules["default-src"] == "'none'"
+    assert rules["default-src"] == rules["connect-src"] == "'none'"
     assert rules.keys() == {
-        "default-src", "script-src", "style-src", "img-src", "base-uri", "form-action",
+        "default-src", "script-src", "style-src", "img-src", "connect-src", "base-uri",
+        "form-action",
     }  # fmt: skip
     for tag in ("script", "style"):
         # Scripts contain the tags of styles.
