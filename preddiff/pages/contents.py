@@ -84,6 +84,7 @@ class Explanation:
         }
         return {
             "name": self.name,
+            "classifier": self.inputs.classifier.name,
             "settings": {key: value for key, value in parts.items() if value is not None},
             "corner": list(about["corner"]),
             "space": list(about["space"]),
@@ -204,6 +205,7 @@ class Contents:
             "space": list(items.space),
             "affine": items.affine.tolist() if items.are_volumes else None,
             "classes": list(items.classes),
+            "has_truth": "truth" in items.group,
             "explanations": [one.about() for one in self.explanations],
         }
 
@@ -214,8 +216,9 @@ class Contents:
         -------
         dict
             `name`, `group`, `facts` (lines of text on its value and its predictions), `picture`
-            (Packed; of volumes the first channel), `white` (intensity that is shown white), and
-            `maps`, a list of maps for each explanation.
+            (Packed; of volumes the first channel), `white` (intensity that is shown white),
+            `truth` (Packed; 1 in the known lesions or objects; None if there are none), and `maps`,
+            a list of maps for each explanation.
         """
         number = self.items.number(name)
         if self.are_volumes:
@@ -228,12 +231,14 @@ class Contents:
             are_bytes = stored.dtype == np.uint8
             values = stored if are_bytes else self.items.read([number])[0]
             white = 1 / self.items.scale if are_bytes else 1.0
+        truth = self.items.truth(number)
         return {
             "name": name,
             "group": self.items.groups[number],
             "facts": self._facts(name),
             "picture": pack_intensities(values),
             "white": white,
+            "truth": None if truth is None else pack_intensities(truth.astype(np.uint8)),
             "maps": [one.maps(name) for one in self.explanations],
         }
 
@@ -244,34 +249,40 @@ class Contents:
             value = float(self._values[self.items.number(name)])
             if np.isfinite(value):
                 facts.append(f"{self.items.value_name}: {value:.4g}")
-        return facts + [
-            fact for table in self._predictions.values() if (fact := _predicted(table.get(name)))
-        ]
+        for classifier, rows in self._predictions.items():
+            listed = _predicted(rows.get(name))
+            facts += [f"{classifier} predicts {listed}"] if listed else []
+        return facts
 
     @cached_property
     def _values(self) -> NDArray[np.float64]:
         return self.items.values
 
     @cached_property
-    def _predictions(self) -> dict[Path, Mapping[str, Mapping[str, Any]]]:
-        """Rows of the tables of predictions, by item."""
-        tables = {one.inputs.predictions for one in self.explanations}
+    def _predictions(self) -> dict[str, Mapping[str, Mapping[str, Any]]]:
+        """Rows of the tables of predictions, by classifier and item."""
+        tables = {
+            one.inputs.classifier.name: one.inputs.predictions
+            for one in self.explanations
+            if one.inputs.predictions is not None
+        }
         return {
-            path: {str(item): dict(row) for item, row in read_predictions(path).iterrows()}
-            for path in sorted(table for table in tables if table is not None)
+            name: {str(item): dict(row) for item, row in read_predictions(path).iterrows()}
+            for name, path in sorted(tables.items())
         }
 
 
 def _predicted(row: Mapping[str, Any] | None) -> str:
-    """Describe the top classes of a row of predictions; "" if there are none."""
+    """List the top classes of a row of predictions, or the value; "" if there are none."""
     if row is None:
         return ""
-    listed = [
+    if "predicted" in row:
+        return f"{float(row['predicted']):.4g}"
+    return ", ".join(
         f"{row[f'top{rank}_name']} {float(row[f'top{rank}_probability']):.1%}"
         for rank in range(1, min(TOP, _LISTED) + 1)
         if f"top{rank}_name" in row
-    ]
-    return f"predicted: {', '.join(listed)}" if listed else ""
+    )
 
 
 def contents_of(

@@ -98,6 +98,22 @@ def test_default_study_keeps_its_paths(settings: dict[str, Any]) -> None:
     assert len(wanted) == len(set(wanted))
 
 
+def test_each_explained_data_store_has_a_page(settings: dict[str, Any]) -> None:
+    plan = plan_of(settings)
+    assert plan.pages.keys() == {"cohort", "digits"}
+    assert plan.pages["cohort"][:2] == ["conditional", "location"]
+    explained = [name for names in plan.pages.values() for name in names]
+    assert sorted(explained) == sorted(settings["explanations"])
+    assert plan.inputs_of_page("cohort") == [
+        "results/phantom/data/cohort.zarr/zarr.json",
+        "results/phantom/tables/predictions-cohort-volume-network.tsv",
+    ]
+    assert "results/phantom/tables/predictions-digits-network.tsv" in plan.inputs_of_page("digits")
+    assert "results/phantom/pages/cohort.html" in plan.everything()
+    del settings["page_items"]
+    assert plan_of(settings).pages == {}
+
+
 def test_only_explanations_that_draw_from_a_gaussian_are_foretold(settings: dict[str, Any]) -> None:
     plan = plan_of(settings)
     given = plan.foretold_arguments()

@@ -113,7 +113,7 @@ const preddiff = (() => {
 
   function explanationFacts(one) {
     const s = one.settings;
-    const texts = [];
+    const texts = [`classifier ${one.classifier}`];
     if (s.k) texts.push(s.l ? `windows of side ${s.k} in surroundings of side ${s.l}` : `windows of side ${s.k}`);
     if (s.estimator === "exact") texts.push("exact expectations");
     else if (s.accuracy) texts.push(`accurate to ${s.accuracy * 100}% of the largest magnitude`);
@@ -155,6 +155,7 @@ const preddiff = (() => {
     element("summary").textContent = `${index.items.length} ${things}, ` +
       `${index.explanations.length} explanation${index.explanations.length === 1 ? "" : "s"}` +
       (index.left_out ? `; ${index.left_out} more ${things} are not in this page` : "");
+    element("truth").closest("label").hidden = !index.has_truth;
     if (index.served) {
       // The largest of all would have to be computed first.
       element("scale").closest("label").hidden = true;

@@ -5,9 +5,11 @@ const images = (() => {
   const [HEIGHT, WIDTH] = index.space;
   // Maps that are shown at first.
   const AT_FIRST = 4;
+  const EDGE = [0, 255, 0];
   const LUMINANCE = [0.299, 0.587, 0.114];
   const panels = [];
   let picture = null;
+  let truth = null;
   let marked = null;
   let version = 0;
 
@@ -112,6 +114,7 @@ const images = (() => {
     const limit = limitOf(panel);
     const grey = element("grey").checked;
     paint(panel.canvas, (x, y) => {
+      if (isEdge(x, y)) return EDGE;
       const start = 3 * (y * WIDTH + x);
       let below = [picture[start], picture[start + 1], picture[start + 2]];
       if (grey) below = Array(3).fill(below[0] * LUMINANCE[0] + below[1] * LUMINANCE[1] + below[2] * LUMINANCE[2]);
@@ -150,14 +153,26 @@ const images = (() => {
     const now = version;
     preddiff.enableSteps();
     const of = await preddiff.chosenItem();
-    const packed = await preddiff.unpack(of.picture);
+    const [packed, mask] = await Promise.all([preddiff.unpack(of.picture), preddiff.unpack(of.truth)]);
     // Another image was chosen meanwhile.
     if (now !== version) return;
     picture = pixelsOf(packed, of.white);
-    const start = (x, y) => 3 * (y * WIDTH + x);
-    paint(document.querySelector("#original canvas"), (x, y) => picture.subarray(start(x, y), start(x, y) + 3));
+    truth = mask;
+    drawOriginal();
     element("facts").textContent = [preddiff.itemTitle(of), ...of.facts].join("; ");
     await Promise.all(panels.map(show));
+  }
+
+  function drawOriginal() {
+    const start = (x, y) => 3 * (y * WIDTH + x);
+    paint(document.querySelector("#original canvas"), (x, y) => (isEdge(x, y) ? EDGE : picture.subarray(start(x, y), start(x, y) + 3)));
+  }
+
+  // Whether a pixel is on the outline of a known object that is to be shown.
+  function isEdge(x, y) {
+    if (!truth || !element("truth").checked) return false;
+    const inside = (column, row) => column >= 0 && row >= 0 && column < WIDTH && row < HEIGHT && truth.value(row + HEIGHT * column) > 0;
+    return inside(x, y) && !(inside(x - 1, y) && inside(x + 1, y) && inside(x, y - 1) && inside(x, y + 1));
   }
 
   function listen(holder) {
@@ -202,7 +217,10 @@ const images = (() => {
 
   function changed(id) {
     if (id === "item") preddiff.doing(showItem);
-    else panels.forEach(draw);
+    else {
+      drawOriginal();
+      panels.forEach(draw);
+    }
   }
 
   function move(right, up) {

@@ -44,6 +44,20 @@ const volumes = (() => {
     return buffer;
   }
 
+  // Voxels of a mask of which a neighbour is not in it.
+  function outline(mask) {
+    const found = new Uint8Array(mask.codes.length);
+    const steps = [1, NX, NX * NY];
+    const sides = [NX, NY, NZ];
+    mask.codes.forEach((code, place) => {
+      if (!code) return;
+      const voxel = [place % NX, Math.floor(place / NX) % NY, Math.floor(place / steps[2])];
+      const isEdge = voxel.some((v, n) => v === 0 || v === sides[n] - 1 || !mask.codes[place - steps[n]] || !mask.codes[place + steps[n]]);
+      if (isEdge) found[place] = 1;
+    });
+    return found;
+  }
+
   // Relevance on the whole grid, as shares of the map's largest magnitude; 0 where it is unknown.
   function overlay(map, explanation) {
     const whole = new Int16Array(NX * NY * NZ);
@@ -61,6 +75,8 @@ const volumes = (() => {
     }
     return nifti(whole, true, 1 / 32767);
   }
+
+  const gridPlace = (voxel) => voxel[0] + NX * (voxel[1] + NY * voxel[2]);
 
   // Place of a voxel in the arrays of an explanation; -1 outside the classifier's input.
   function placeOf(voxel, explanation) {
@@ -100,6 +116,8 @@ const volumes = (() => {
       nv.addColormap(`${map.name} for`, half(map.colours.slice(middle)));
       nv.addColormap(`${map.name} against`, half(map.colours.slice(0, middle + 1).reverse()));
     }
+    // Black where there is none: NiiVue blends neighbours in 3-D, whether transparent or not.
+    nv.addColormap("truth", { R: [0, 0], G: [0, 255], B: [0, 0], A: [0, 255], I: [0, 255] });
     nv.addColormap("nothing", { R: [0, 0], G: [0, 0], B: [0, 0], A: [0, 0], I: [0, 255] });
     nv.onLocationChange = (location) => {
       readOut(panel, location.mm);
@@ -149,14 +167,15 @@ const volumes = (() => {
     const explanation = explanationOf(panel);
     const target = targetOf(panel);
     const [map, error] = about ? await Promise.all([preddiff.unpack(about.relevance), preddiff.unpack(about.error)]) : [null, null];
-    const loaded = await scanOf(of);
+    const [loaded, truth] = await Promise.all([scanOf(of), preddiff.unpack(of.truth)]);
     const made = [await image(nifti(loaded.codes, false, 1), "scan.nii", "gray", whiteOf(of))];
     if (map) made.push(await image(overlay(map, explanation), "relevance.nii", "gray", 1));
+    if (truth) made.push(await image(nifti(outline(truth), false, 1), "truth.nii", "truth", 1));
     // Another subject or explanation was chosen meanwhile.
     if (version !== panel.version || panel.section.hidden) return;
     const first = panel.nv.volumes.length === 0 && panels.every((one) => one.nv.volumes.length === 0);
     const { crosshairPos } = panel.nv.scene;
-    Object.assign(panel, { map, error, about, explanation, target, scan: loaded, item: of });
+    Object.assign(panel, { map, error, truth, about, explanation, target, scan: loaded, item: of });
     panel.nv.volumes = [];
     for (const one of made) panel.nv.addVolume(one);
     panel.nv.scene.crosshairPos = crosshairPos;
@@ -183,7 +202,9 @@ const volumes = (() => {
   const whiteOf = (of) => Math.max(1, (of.white - of.picture.offset) / of.picture.scale);
 
   function colours(panel) {
-    const [, relevance] = panel.nv.volumes;
+    const relevance = panel.nv.volumes.find((one) => one.name === "relevance.nii");
+    const truth = panel.nv.volumes.find((one) => one.name === "truth.nii");
+    if (truth) truth.opacity = element("truth").checked ? 1 : 0;
     const threshold = Number(element("threshold").value) / 100;
     const sign = element("sign").value;
     const map = preddiff.colormap();
@@ -197,8 +218,8 @@ const volumes = (() => {
       relevance.cal_min = threshold * share;
       relevance.cal_max = share;
       relevance.opacity = Number(element("opacity").value) / 100;
-      panel.nv.updateGLVolume();
     }
+    panel.nv.updateGLVolume();
     const [bar, text] = panel.section.querySelector(".scale").children;
     preddiff.drawScale(bar, map, threshold, sign);
     text.textContent = preddiff.describeScale(limit, threshold, targetOf(panel));
@@ -259,7 +280,7 @@ const volumes = (() => {
     const pairs = [
       ["Position", `${[0, 1, 2].map((n) => mm[n].toFixed(1).replace("-", "\u2212")).join(", ")} mm`],
       ["Voxel", voxel.join(", ")],
-      ["Scan", inGrid ? preddiff.number(panel.scan.value(voxel[0] + NX * (voxel[1] + NY * voxel[2]))) : "outside"],
+      ["Scan", inGrid ? preddiff.number(panel.scan.value(gridPlace(voxel))) : "outside"],
     ];
     if (panel.map) {
       const { unit } = panel.target;
@@ -270,6 +291,7 @@ const volumes = (() => {
       pairs.push([title[0].toUpperCase() + title.slice(1),
         place < 0 ? "\u2013" : panel.error ? preddiff.withUnit(panel.error.value(place), unit) : "0 (exact, or unknown)"]);
     }
+    if (panel.truth) pairs.push(["Known lesion", inGrid && panel.truth.value(gridPlace(voxel)) ? "inside" : "outside"]);
     preddiff.rows(panel.section.querySelector("tbody"), pairs);
   }
 

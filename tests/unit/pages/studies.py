@@ -19,6 +19,7 @@ def write_data(
     names: Sequence[str],
     groups: Sequence[str],
     affine: np.ndarray | None = RAS,
+    truth: np.ndarray | None = None,
 ) -> None:
     """A data store of volumes (n, x, y, z), or, without an affine, of images (n, c, y, x)."""
     space = intensities.shape[-3:] if affine is not None else intensities.shape[-2:]
@@ -32,7 +33,10 @@ def write_data(
             "intensity": Variable(
                 ("item", *channel, *axes(len(space))), intensities.shape, intensities.shape, scale,
                 dtype=str(intensities.dtype),
-            )
+            ),
+            **({} if truth is None else {"truth": Variable(
+                ("item", *axes(len(space))), truth.shape, truth.shape, {}, dtype="uint8"
+            )}),
         },
         {
             "item": ("item", np.array(names)),
@@ -44,7 +48,7 @@ def write_data(
         {},
         about if affine is None else about | {"affine": affine.tolist()},
     )  # fmt: skip
-    _fill(path, {"intensity": intensities})
+    _fill(path, {"intensity": intensities} | ({} if truth is None else {"truth": truth}))
 
 
 def write_relevance(
@@ -110,8 +114,10 @@ class Cohort:
         self.first_error = generator.exponential(size=self.first.shape).astype(np.float32)
         self.second = generator.normal(scale=1e-6, size=(3, 2, *slab)).astype(np.float32)
         self.second_error = np.zeros_like(self.second)
+        self.truth = np.zeros(self.scans.shape, np.uint8)
+        self.truth[3, 4:7, 2:6, 3:7] = 1
         data = self.results / "data/cohort.zarr"
-        write_data(data, self.scans, names, GROUPS, affine)
+        write_data(data, self.scans, names, GROUPS, affine, self.truth)
         write_relevance(
             self.results / "relevance/first.zarr",
             data,
@@ -138,9 +144,11 @@ class Photographs:
         self.first_error = generator.exponential(size=self.first.shape).astype(np.float32)
         self.second = generator.normal(size=(3, 1, 12, 16)).astype(np.float32)
         self.second_error = generator.exponential(size=self.second.shape).astype(np.float32)
+        self.truth = np.zeros((3, 12, 16), np.uint8)
+        self.truth[0, 3:9, 4:10] = 1
         data = self.results / "data/photographs.zarr"
         classes = ["cat", "dog"]
-        write_data(data, self.images, names, ["cat", "dog", "cat"], None)
+        write_data(data, self.images, names, ["cat", "dog", "cat"], None, self.truth)
         write_relevance(
             self.results / "relevance/first.zarr",
             data,

@@ -9,7 +9,17 @@ from preddiff.errors import InputError
 from preddiff.pages.contents import contents_of, data_names
 from preddiff.stages.view import write_page
 from tests.unit.pages.decoding import Decoded
-from tests.unit.pages.studies import CORNER, GROUPS, NAMES, RAS, SPACE, Cohort, Photographs
+from tests.unit.pages.studies import (
+    CORNER,
+    GROUPS,
+    NAMES,
+    RAS,
+    SPACE,
+    Cohort,
+    Photographs,
+    write_data,
+    write_relevance,
+)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +87,24 @@ def test_labels_say_what_is_explained(cohort, photographs, tmp_path: Path) -> No
     assert found[0][0]["label"] == "top-1: probability of dog = 0.2"
     assert found[0][1]["label"] == "relu, map 0: 0.32"
     assert found[1][0]["label"] == "logit of dog = 0.2"
+
+
+def test_predictions_are_listed_by_classifier(tmp_path: Path) -> None:
+    data, names = tmp_path / "data/cohort.zarr", ["a", "b"]
+    table = tmp_path / "tables/predictions.tsv"
+    table.parent.mkdir()
+    columns = "item class name rank probability top1 top1_name top1_probability top2 top2_name "
+    rows = [
+        [*columns.split(), "top2_probability"],
+        ["a", "0", "cat", "1", "0.9", "0", "cat", "0.9", "1", "dog", "0.1"],
+    ]
+    table.write_text("".join("\t".join(row) + "\n" for row in rows))
+    write_data(data, np.zeros((2, *SPACE), np.float32), names, ["cat", "dog"])
+    maps = np.zeros((2, 1, *SPACE), np.float32)
+    write_relevance(tmp_path / "relevance/one.zarr", data, names, maps, maps, predictions=table)
+    found = page(tmp_path, tmp_path / "page.html").index["items"]
+    assert found[0]["facts"] == ["none predicts cat 90.0%, dog 10.0%"]
+    assert found[1]["facts"] == []
 
 
 def test_fewer_items_are_of_all_groups_and_those_of_most_explanations(cohort, tmp_path) -> None:

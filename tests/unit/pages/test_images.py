@@ -192,6 +192,16 @@ def test_threshold_opacity_colours_and_grey(opened, photographs) -> None:
     assert np.abs(pixels(opened, 2) - np.moveaxis(image, 0, -1)).max() <= 1
 
 
+def test_known_objects_are_outlined(opened, photographs) -> None:
+    before = pixels(opened, 0)
+    opened.click("#truth")
+    edge = photographs.truth[0] > 0
+    edge[4:8, 5:9] = False
+    for picture in range(3):
+        assert (pixels(opened, picture)[edge] == (0, 255, 0)).all()
+    assert (pixels(opened, 0)[~edge] == before[~edge]).all()
+
+
 def test_signs_and_scales(opened, photographs) -> None:
     maps = photographs.second[0, 0]
     is_for = maps > 0

@@ -222,6 +222,26 @@ def test_the_scale_of_all_subjects_is_the_largest(opened, cohort) -> None:
     assert limit() == pytest.approx(largest, rel=ROUNDED)
 
 
+def test_known_lesions_are_outlined(opened, cohort) -> None:
+    opened.choose("#item", "sub-3 (patient)")
+    opened.choose("#view", "axial")
+    go_to(opened, (5, 4, 5))
+    assert opened.readout()["Known lesion"] == "inside"
+
+    def green() -> int:
+        red, green, blue = np.moveaxis(picture(opened), -1, 0)
+        return int(((green > 200) & (red < 50) & (blue < 50)).sum())
+
+    assert green() == 0
+    opened.click("#truth")
+    # All but 2 of 3 x 4 voxels of 2 mm x 3 mm; the view is 30 mm high, and the crosshair on top.
+    wanted = 10 * 6 * (len(picture(opened)) / 30) ** 2
+    assert 0.9 * wanted < green() < 1.02 * wanted
+    go_to(opened, (5, 4, 0))
+    assert green() == 0
+    assert opened.readout()["Known lesion"] == "outside"
+
+
 def test_each_view_can_be_chosen(opened) -> None:
     types = {
         "sagittal": "SAGITTAL", "coronal": "CORONAL", "axial": "AXIAL", "3-D": "RENDER",
