@@ -20,7 +20,7 @@ rule page:
     conda:
         "../../envs/preddiff.yaml"
     params:
-        results=RESULTS,
+        results=lambda w: RESULTS,
         explanations=lambda w: plan.pages[w.data],
         shown=study.page_items,
         code=code_of("view"),
