@@ -113,6 +113,21 @@ def point(opened: Opened, x: int, y: int, picture: int = 1) -> None:
     ActionChains(opened.driver).move_to_element_with_offset(canvas, *offset).perform()
 
 
+def test_a_tap_marks_a_pixel(opened) -> None:
+    from selenium.webdriver.common.actions.action_builder import ActionBuilder
+    from selenium.webdriver.common.actions.interaction import POINTER_TOUCH
+    from selenium.webdriver.common.actions.pointer_input import PointerInput
+
+    canvas = opened.driver.find_elements("css selector", ".picture canvas")[1]
+    opened.run("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    touch = ActionBuilder(opened.driver, mouse=PointerInput(POINTER_TOUCH, "finger"))
+    side = canvas.size["width"] / 16
+    touch.pointer_action.move_to(canvas, round(3.5 * side), round(-1.5 * side)).pointer_down()
+    touch.pointer_action.pointer_up()
+    touch.perform()
+    assert opened.find("#place").text == "Pixel: column 11, row 4"
+
+
 def test_arrows_move_the_marked_pixel(opened) -> None:
     from selenium.webdriver.common.keys import Keys
 

@@ -312,6 +312,28 @@ def test_names_are_text(driver, tmp_path: Path) -> None:
     assert opened.requests() == [address(out)]
 
 
+def test_a_tap_moves_the_crosshair(opened) -> None:
+    from selenium.webdriver.common.actions.action_builder import ActionBuilder
+    from selenium.webdriver.common.actions.interaction import POINTER_TOUCH
+    from selenium.webdriver.common.actions.pointer_input import PointerInput
+
+    opened.choose("#view", "axial")
+    sides = []
+    for offset in (-40, 40):
+        before = opened.readout()["Position"]
+        touch = ActionBuilder(opened.driver, mouse=PointerInput(POINTER_TOUCH, "finger"))
+        finger = touch.pointer_action
+        finger.move_to(opened.find(".viewer canvas"), offset, 0).pointer_down()
+        # A finger stays for a while; a second tap within half a second would be a double one.
+        finger.pause(0.2).pointer_up().pause(0.6)
+        touch.perform()
+        opened.until(
+            "return document.querySelector('.readout td').textContent !== arguments[0]", before
+        )
+        sides.append(position(opened)[0])
+    assert sides[0] < sides[1]
+
+
 def affines() -> dict[str, np.ndarray]:
     ras = np.diag([2.0, 2.5, 3.0, 1.0])
     ras[:3, 3] = (-9, -12, -14)
