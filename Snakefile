@@ -19,6 +19,7 @@ include: "workflow/rules/fit.smk"
 include: "workflow/rules/explain.smk"
 include: "workflow/rules/summarise.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/pages.smk"
 
 
 rule all:

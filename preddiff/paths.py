@@ -232,3 +232,18 @@ class Paths:
             return []
         names = {key: name for name, key in self.predicted.items()}
         return [self.table("predictions", names[self.models_key(explanation)])]
+
+    @cached_property
+    def pages(self) -> dict[str, list[str]]:
+        """Names of the data stores that have a page, with the explanations of their items."""
+        found: dict[str, list[str]] = {}
+        for name in self.study.explanations if self.study.page_items else ():
+            found.setdefault(Path(self.data_of(name)).parent.stem, []).append(name)
+        return found
+
+    def inputs_of_page(self, data: str) -> list[str]:
+        """Data and predictions that a page shows."""
+        found = [self.store("data", data)]
+        for name in self.pages[data]:
+            found += self.predictions_of(name)
+        return list(dict.fromkeys(found))

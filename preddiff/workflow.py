@@ -411,4 +411,5 @@ class Plan(Tables):
             if one.nifti:
                 wanted.append(f"{self.results}/relevance/{name}-nifti")
         wanted += [*self.tables(), self.findings]
+        wanted += [f"{self.results}/pages/{name}.html" for name in self.pages]
         return wanted + [f"{self.results}/figures/{name}.png" for name in self.study.figures]

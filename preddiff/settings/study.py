@@ -52,6 +52,12 @@ class Study(Settings):
         description="explanations, by name"
     )
     figures: dict[Name, Figure] = Field({}, description="figures, by name")
+    page_items: Positive | None = Field(
+        None,
+        description="number of images or subjects, at most, of each page to explore, "
+        "results/<study>/pages/<data>.html, of at most 60 MB; there is one for each data store "
+        "whose items are explained; default: no pages",
+    )
     random_orders: Positive = Field(
         5,
         description="number of random orders that deletion and insertion curves are compared with",

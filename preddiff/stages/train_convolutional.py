@@ -49,8 +49,8 @@ def train_convolutional(data: Path, settings: ConvolutionalTraining, seed: int, 
     It is trained once for each fold, without the fold's items, and then on all training items.
     Writes `cv.json`, `cv.tsv` (one row per training item), `folds` (the network of each fold), the
     weights and, last, `classifier.json`. Networks of folds are always written: they are small, and
-    whether one of the explanations needs them does not change what is trained. All networks see
-    volumes standardised by the mean and standard deviation of each channel over all training items.
+    whether one of the explanations needs them does not change what is trained. Each network has the
+    mean and standard deviation of its own training items.
 
     Parameters
     ----------

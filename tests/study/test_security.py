@@ -51,6 +51,7 @@ def test_hostile_names_of_subjects_stay_names(tmp_path: Path) -> None:
     settings["explanations"] = {
         "marginal": {**settings["explanations"]["marginal"], "items": names, "nifti": True}
     }
+    settings["page_items"] = 3
     settings["figures"] = {
         "weights": {
             "kind": "weights",
@@ -68,6 +69,7 @@ def test_hostile_names_of_subjects_stay_names(tmp_path: Path) -> None:
     results = (folder / "results").relative_to(tmp_path)
     config = (folder / "config.yaml").relative_to(tmp_path)
     assert all(path == config or path.is_relative_to(results) for path in added)
+    assert (folder / "results/small/pages/cohort.html").is_file()
     niftis = list((folder / "results/small/relevance/marginal-nifti").glob("*.nii.gz"))
     assert len(niftis) == 2 * len(names)
 

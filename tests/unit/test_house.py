@@ -42,7 +42,7 @@ ORDER = [
     ("engines",),
     ("methods",),
     ("evaluation",),
-    ("figures",),
+    ("figures", "pages"),
     ("settings",),
     ("paths",),
     ("tables",),

@@ -117,6 +117,22 @@ def test_gaussians_by_location_are_fitted_where_windows_are_centred(
     assert margin() == 0
 
 
+def test_each_explained_data_store_has_a_page(settings: dict[str, Any]) -> None:
+    plan = plan_of(settings)
+    assert plan.pages.keys() == {"cohort", "digits", "photographs-256-224"}
+    assert plan.pages["cohort"][:2] == ["conditional", "location"]
+    explained = [name for names in plan.pages.values() for name in names]
+    assert sorted(explained) == sorted(settings["explanations"])
+    assert plan.inputs_of_page("cohort") == [
+        "results/phantom/data/cohort.zarr/zarr.json",
+        "results/phantom/tables/predictions-cohort-volume-network.tsv",
+    ]
+    assert "results/phantom/tables/predictions-digits-network.tsv" in plan.inputs_of_page("digits")
+    assert "results/phantom/pages/cohort.html" in plan.everything()
+    del settings["page_items"]
+    assert plan_of(settings).pages == {}
+
+
 def test_only_explanations_that_draw_from_a_gaussian_are_foretold(settings: dict[str, Any]) -> None:
     plan = plan_of(settings)
     given = plan.foretold_arguments()

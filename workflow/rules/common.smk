@@ -5,6 +5,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from preddiff.errors import InputError
+from preddiff.pages.page import digest_of_assets
 from preddiff.paths import pattern
 from preddiff.settings.base import validate
 from preddiff.settings.description import describe

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import zarr
 
 from preddiff.classifiers.convolutional import ConvolutionalTraining
 from preddiff.classifiers.network import Network
+from preddiff.datasets.items import Items
 from preddiff.errors import InputError
 from preddiff.stages.train_convolutional import train_convolutional
 from tests.unit.datasets.stores import write_store
@@ -49,6 +51,26 @@ def test_held_out_items_are_not_learned_from(tmp_path: Path) -> None:
     train_convolutional(cohort(tmp_path, 0.0), SETTINGS, 0, tmp_path / "network")
     scores = json.loads((tmp_path / "network/cv.json").read_text())
     assert scores["accuracy_mean"] < 0.75
+
+
+def test_folds_know_nothing_of_what_they_hold_out(tmp_path: Path) -> None:
+    """Another value of an item changes all networks but that of its own fold."""
+    settings = ConvolutionalTraining(folds=3, epochs=1)
+    for name, factor in (("plain", 1), ("bright", 50)):
+        (tmp_path / name).mkdir()
+        data = cohort(tmp_path / name, 1.0, count=12)
+        values = zarr.open_array(data / "intensity")
+        values[5] = factor * values[5]
+        train_convolutional(data, settings, 1, tmp_path / name / "network")
+    fold_of = json.loads((tmp_path / "plain/network/folds/items.json").read_text())
+    own = fold_of[Items(tmp_path / "plain/data.zarr").names[5]]
+    for fold in range(3):
+        files = [
+            (tmp_path / name / "network/folds" / str(fold) / file).read_bytes()
+            for name in ("plain", "bright")
+            for file in ("weights.safetensors", "classifier.json")
+        ]
+        assert (files[:2] == files[2:]) is (fold == own)
 
 
 def test_the_same_seed_gives_the_same_network(tmp_path: Path) -> None:

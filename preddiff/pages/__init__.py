@@ -1,0 +1,1 @@
+"""Pages to explore explanations: files of HTML that open without a server or a network."""
