@@ -364,7 +364,7 @@ def test_photographs_are_written_before_they_are_read(settings: dict[str, Any]) 
     assert images["images"]["images"] == sheet
     assert images["geometry"] == {"resize": 256, "crop": 224}
     assert json.loads(plan.table_settings("photographs"))["names"] == ["chelsea", "coffee"]
-    assert plan.sampled_data_of("photographs").endswith("data/patches-256-224.zarr/zarr.json")
+    assert plan.sampled_data_of("coffee").endswith("data/patches-256-224.zarr/zarr.json")
     assert plan.table_of("cohort") == "results/phantom/cohorts/cohort/participants.tsv"
 
 
