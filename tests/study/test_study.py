@@ -89,8 +89,8 @@ def test_samples_scatter_about_the_exact_expectations_as_far_as_they_should(stud
     samples = xr.open_zarr(results / "expectations/samples.zarr")
     variance = exact["variance"].values.astype(np.float64)
     deviation = (samples["change"] - exact["change"]).values / np.sqrt(variance / 5)
-    # Draws of 9,240 windows are independent, so that both are known to a few percent.
-    assert deviation.size == 14 * 5 * 12 * 11
+    # Draws of 12,936 windows are independent, so that both are known to a few percent.
+    assert deviation.size == 14 * 7 * 12 * 11
     assert abs(deviation.mean()) < 5 / np.sqrt(deviation.size)
     assert np.mean(deviation**2) == pytest.approx(1, abs=0.1)
     assert np.mean(samples["variance"].values / variance) == pytest.approx(1, abs=0.05)
@@ -137,7 +137,7 @@ def test_figures_show_less_above_a_higher_threshold(study, tmp_path: Path) -> No
     shown = []
     for threshold in (0.1, 0.9):
         out = tmp_path / f"{threshold}.png"
-        options = ("--kind", "subjects", "--threshold", threshold, "--per-class", 1)
+        options = ("--kind", "subjects", "--threshold", threshold, "--per-class", 1, "--slices", 6)
         done = preddiff("figure", store, *options, "--out", out)
         assert done.returncode == 0, done.stderr
         shown.append(sum(coloured(out)))
