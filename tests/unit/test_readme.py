@@ -1,9 +1,10 @@
-"""The README's examples: Python that runs as it stands, and settings and targets that are valid."""
+"""Examples and links of the documents: Python that runs, valid settings, pages that exist."""
 
 import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from preddiff.settings.base import validate
@@ -12,6 +13,10 @@ from preddiff.targets import check_target
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+COHORTS, IMAGES = ((ROOT / f"docs/{name}.md").read_text() for name in ("cohorts", "images"))
+DOCUMENTS = [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "config/README.md")
+] + sorted((ROOT / "docs").glob("*.md"))
 
 
 def test_example_runs(capsys) -> None:
@@ -21,15 +26,50 @@ def test_example_runs(capsys) -> None:
     assert "(16, 16)" in capsys.readouterr().out
 
 
-def examples(*keys: str) -> list[dict[str, Any]]:
+def anchors(path: Path) -> set[str]:
+    """Anchors of a document's headings, as GitHub names them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), flags=re.M)
+    kept = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in kept}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    lost = []
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            lost.append(link)
+    assert lost == []
+
+
+def test_each_page_is_linked_from_the_readme() -> None:
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert pages <= set(re.findall(r"\]\(([^)#]+)", README))
+
+
+def test_study_of_the_readme_is_valid() -> None:
+    (study,) = yaml_of(README)
+    found = validate(Study, study, "README.md")
+    assert found.page_items == 10
+
+
+def yaml_of(text: str) -> list[dict[str, Any]]:
+    """The examples in YAML of a document."""
+    return [*map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", text, flags=re.S))]
+
+
+def examples(text: str, *keys: str) -> list[dict[str, Any]]:
     """The examples in YAML that have these keys, and no others."""
-    found = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", README, flags=re.S))
-    return [example for example in found if {*example} == {*keys}]
+    return [example for example in yaml_of(text) if {*example} == {*keys}]
 
 
 def section(key: str) -> dict[str, Any]:
-    """What the one example in YAML that has only this key has there."""
-    (found,) = examples(key)
+    """What the one example on images that has only this key has there."""
+    (found,) = examples(IMAGES, key)
     return found[key]
 
 
@@ -65,7 +105,7 @@ def test_classifiers_are_valid() -> None:
 
 
 def test_linear_models_are_valid() -> None:
-    linear, _ = examples("datasets", "classifiers")
+    linear, _ = examples(COHORTS, "datasets", "classifiers")
     study = {
         "study": "readme",
         **linear,
@@ -79,7 +119,7 @@ def test_linear_models_are_valid() -> None:
 
 
 def test_networks_of_volumes_are_valid() -> None:
-    _, networks = examples("datasets", "classifiers")
+    _, networks = examples(COHORTS, "datasets", "classifiers")
     explanations = {
         name: {"classifier": name, "sampler": "grey", "k": 5} for name in networks["classifiers"]
     }
@@ -111,7 +151,7 @@ def test_photographs_of_ones_own_are_valid() -> None:
 
 
 def test_targets_are_valid() -> None:
-    targets = re.findall(r"`((?:probability|logit|layer):.*?)`", README)
+    targets = re.findall(r"`((?:probability|logit|layer):.*?)`", IMAGES)
     assert len(targets) == 7
     for target in targets:
         check_target(target)
