@@ -80,21 +80,21 @@ class Passes:
         folder = study / "network"
         table = pd.read_csv(folder / "cv.tsv", sep="\t").set_index("item")
         self.table = table
-        about = json.loads((folder / "classifier.json").read_text())
-        self.mean, self.std = about["mean"][0], about["std"][0]
         self.x = np.asarray(zarr.open_array(study / "data.zarr/intensity")[:, SLAB], dtype=float)
-        self.weights = []
+        self.weights, self.moments = [], []
         for number in range(ITEMS):
             path = folder
             if number < TRAINED:
                 path = folder / f"folds/{table.loc[f'item-{number}', 'fold']}"
+            about = json.loads((path / "classifier.json").read_text())
+            self.moments.append((about["mean"][0], about["std"][0]))
             state = load_file(path / "weights.safetensors")
             self.weights.append({name: one.double() for name, one in state.items()})
 
     def __call__(self, number: int, x: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
         """Logits (2,) of a volume by the network of an item, and the second layer's maps."""
-        w = self.weights[number]
-        values = (torch.as_tensor(x) - self.mean) / self.std
+        w, (mean, std) = self.weights[number], self.moments[number]
+        values = (torch.as_tensor(x) - mean) / std
         maps = []
         for layer in ("conv1", "conv2", "conv3"):
             values = values[None] if layer == "conv1" else values
@@ -115,7 +115,8 @@ class Passes:
     def redrawn(self, number: int, start: tuple[int, ...]) -> np.ndarray:
         """Values of `TARGETS` of an item with a window filled."""
         x = self.x[number].copy()
-        x[tuple(slice(n, n + K) for n in start)] = VALUE
+        # Windows that overlap the border of the slab begin before it.
+        x[tuple(slice(max(n, 0), n + K) for n in start)] = VALUE
         return self.targets(number, x)
 
 
@@ -242,7 +243,7 @@ def test_gradients_are_those_of_the_network_of_an_item(
             logits, _ = passes(number, x)
             logits[1].backward()
             # Attributions are per unit of the standardised volume.
-            expected = x.grad.abs().numpy() * passes.std
+            expected = x.grad.abs().numpy() * passes.moments[number][1]
             assert found["prediction"].values[number] == pytest.approx(logits[1].item(), abs=1e-5)
             relevance = found["relevance"].values[number, 0]
             assert relevance == pytest.approx(expected, abs=1e-5 * expected.max() + 1e-7)

@@ -100,7 +100,7 @@ def test_the_shift_is_corrected_and_its_error_is_said(conditional: Conditional) 
     exact = in_float32(conditional, 30)
     largest = np.abs(exact).max((1, 2), keepdims=True)
     error, said, without, said_without = [], [], [], []
-    for seed in range(2):
+    for seed in range(4):
         last = refined(conditional, 0.06, seed)[-1]
         found = last.estimate
         assert last.drawn.shift is not None and 0 < last.drawn.shift.passes < last.drawn.passes / 2

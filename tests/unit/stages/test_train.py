@@ -153,7 +153,19 @@ def test_several_tissues_are_channels(tmp_path: Path) -> None:
         rows.append(row)
     pd.DataFrame(rows).to_csv(tmp_path / "table.tsv", sep="\t", index=False)
     data, out = tmp_path / "data.zarr", tmp_path / "out"
-    main(["prepare", str(tmp_path / "table.tsv"), "--file", "gm", "wm", "--out", str(data)])
+    main(
+        [
+            "prepare",
+            str(tmp_path / "table.tsv"),
+            "--file",
+            "gm",
+            "wm",
+            "--standardise",
+            "none",
+            "--out",
+            str(data),
+        ]
+    )
     train(data, settings("svm"), 0, out)
     items, found = Items(data), LinearClassifier.load(out)
     assert found.maps.shape == (1, 2, 3, 4, 3) and found.channels == 2
