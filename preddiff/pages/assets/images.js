@@ -12,6 +12,8 @@ const images = (() => {
   let truth = null;
   let marked = null;
   let version = 0;
+  // Until a person chooses maps, those of each image are shown that explain it.
+  let chosen = false;
 
   // Red, green and blue from 0 to 255 of each pixel, rows from top to bottom.
   function pixelsOf(packed, white) {
@@ -67,10 +69,11 @@ const images = (() => {
     panel.explanationSelect.selectedIndex = explanation;
     fillTargets(panel);
     panel.targetSelect.selectedIndex = target;
-    const again = () => preddiff.doing(() => show(panel));
+    const again = () => { chosen = true; preddiff.doing(() => show(panel)); };
     panel.explanationSelect.addEventListener("change", () => { fillTargets(panel); again(); });
     panel.targetSelect.addEventListener("change", again);
     section.querySelector(".remove").addEventListener("click", () => {
+      chosen = true;
       panels.splice(panels.indexOf(panel), 1);
       section.remove();
     });
@@ -81,6 +84,7 @@ const images = (() => {
 
   // Another map of what is shown last: its next target, or else the first of the next explanation.
   function addNext() {
+    chosen = true;
     const last = panels[panels.length - 1];
     let [explanation, target] = last ? [last.explanationSelect.selectedIndex, last.targetSelect.selectedIndex + 1] : [0, 0];
     if (target >= index.explanations[explanation].targets.length) {
@@ -160,7 +164,14 @@ const images = (() => {
     truth = mask;
     drawOriginal();
     element("facts").textContent = [preddiff.itemTitle(of), ...of.facts].join("; ");
+    if (!chosen) addExplaining(of);
     await Promise.all(panels.map(show));
+  }
+
+  function addExplaining(of) {
+    panels.splice(0).forEach((panel) => panel.section.remove());
+    const explaining = index.explanations.map((_, n) => n).filter((n) => of.maps[n]);
+    explaining.slice(0, AT_FIRST).forEach((n) => addPanel(n, 0));
   }
 
   function drawOriginal() {
@@ -232,7 +243,6 @@ const images = (() => {
     preddiff.start(changed, move);
     element("add").addEventListener("click", addNext);
     listen(document.querySelector("#original .picture"));
-    index.explanations.slice(0, AT_FIRST).forEach((_, n) => addPanel(n, 0));
     await showItem();
     document.body.dataset.ready = "true";
   }

@@ -1,5 +1,6 @@
 """Pages of images in a real browser: pixels, values and errors are those of the stores."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from matplotlib import colormaps
 from preddiff.pages.contents import contents_of
 from preddiff.stages.view import write_page
 from tests.unit.pages.browser import Opened, address, number
-from tests.unit.pages.studies import Photographs
+from tests.unit.pages.studies import Photographs, write_relevance
 
 # Printed numbers have three digits.
 ROUNDED = 0.006
@@ -146,6 +147,30 @@ def test_what_is_not_computed_is_said_and_drawn_apart(opened) -> None:
     assert opened.readout()["Relevance"] == "not computed"
     red, green, blue = pixels(opened, 1)[3, 4]
     assert (red, green, blue) in {(255, 230, 0), (90, 90, 90)}
+
+
+def test_maps_that_explain_the_image_are_shown_until_others_are_chosen(driver, tmp_path) -> None:
+    study = Photographs(tmp_path)
+    second = study.results / "relevance/second.zarr"
+    shutil.rmtree(second)
+    data = study.results / "data/photographs.zarr"
+    maps = study.second[1:2]
+    write_relevance(second, data, ["b.png"], maps, 0 * maps, ["logit:dog"], ["cat", "dog"])
+    write_page(contents_of(study.results), tmp_path / "page.html")
+    opened = Opened(driver, address(tmp_path / "page.html"))
+
+    def shown() -> list[str]:
+        chosen = "select.explanation option:checked"
+        options = driver.find_elements("css selector", f"#panels {chosen}")
+        return [option.text.partition(" ")[0] for option in options]
+
+    assert shown() == ["first"]
+    opened.click("#next")
+    assert shown() == ["first", "second"]
+    opened.choose("#panels .target", "map:relu:0")
+    opened.click("#previous")
+    assert shown() == ["first", "second"]
+    assert "not explained by second" in opened.find("#panels").text
 
 
 def test_images_are_chosen(opened, photographs) -> None:
