@@ -129,12 +129,18 @@ def of_deletion(name: str, table: pd.DataFrame) -> list[str]:
         sign = -1 if measure in _SMALLER_IS_BETTER else 1
         best = compared.iloc[int((sign * compared["difference"]).to_numpy().argmax())]
         low, high = best["difference_low"], best["difference_high"]
-        clear = low > 0 or high < 0
-        sentences.append(
-            f"By {measure}, {best['map']} orders the windows of {name} best: "
-            f"{best['difference']:+.3g} from random orders (95% interval {low:+.3g} to {high:+.3g}"
-            f"{'' if clear else ', which contains none'})."
+        found = (
+            f"{best['difference']:+.3g} from random orders (95% interval {low:+.3g} to {high:+.3g})"
         )
+        if min(sign * low, sign * high) > 0:
+            sentences.append(
+                f"By {measure}, {best['map']} orders the windows of {name} best: {found}."
+            )
+        else:
+            sentences.append(
+                f"By {measure}, no map orders the windows of {name} clearly better than at random; "
+                f"the best, {best['map']}: {found}."
+            )
     return sentences
 
 

@@ -94,8 +94,16 @@ def test_deletion_is_better_where_it_falls_more() -> None:
     )
     deletion, insertion = findings.of_deletion("net", summary)
     assert "By deletion, a orders the windows of net best: -0.2" in deletion
-    assert "none" not in deletion
-    assert "By insertion, b orders" in insertion and "contains none" in insertion
+    assert insertion.startswith("By insertion, no map orders the windows of net clearly better")
+    assert "the best, b: +0.02" in insertion
+
+
+def test_maps_that_are_worse_than_random_are_not_called_best() -> None:
+    summary = table(
+        "map measure difference difference_low difference_high\na deletion 0.2 0.1 0.3\n"
+    )
+    (sentence,) = findings.of_deletion("net", summary)
+    assert sentence.startswith("By deletion, no map orders")
 
 
 def test_concepts_name_no_classes() -> None:
