@@ -162,11 +162,18 @@ def test_figures_exist_and_are_pictures(study) -> None:
         ({"explanations": {"conditional": {"batch_size": 7}}}, set()),
         (
             {"explanations": {"grey": {"k": 6}}},
-            {"open_expectations", "explain", "relevance", "deletion", "localise_images"},
+            {
+                "open_expectations",
+                "explain",
+                "relevance",
+                "deletion",
+                "localise_images",
+                "findings",
+            },
         ),
         (
             {"explanations": {"sensitivity": {"items": 3}}},
-            {"open_maps", "map", "deletion", "figure", "localise_images"},
+            {"open_maps", "map", "deletion", "figure", "localise_images", "findings"},
         ),
     ],
 )
