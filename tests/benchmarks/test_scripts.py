@@ -138,7 +138,7 @@ def test_growth(tmp_path: Path) -> None:
 def test_load(tmp_path: Path) -> None:
     output = printed("load", "--items", 20, "--maps", 4, "--folder", tmp_path)
     jobs, seconds, memory = numbers(row(output, "Snakemake plans "))
-    assert jobs == 22
+    assert jobs == 23
     assert min(seconds, memory) > 0
     for what in ("written", "read"):
         assert len(numbers(row(output, f"relevance is {what} at "))) == 2

@@ -423,7 +423,7 @@ def test_bad_classifiers_are_refused(study, tmp_path: Path, settings, message) -
     assert not (tmp_path / "classifier/classifier.json").exists()
 
 
-def test_windows_larger_than_the_slab_are_refused(study, tmp_path: Path) -> None:
+def test_windows_inside_the_slab_are_not_larger_than_it(study, tmp_path: Path) -> None:
     results = study[0] / "results/small"
     done = preddiff(
         "open",
@@ -435,6 +435,7 @@ def test_windows_larger_than_the_slab_are_refused(study, tmp_path: Path) -> None
         "marginal",
         "--k",
         7,
+        "--no-beyond-slab",
         "--out",
         tmp_path / "e.zarr",
     )
